@@ -1,0 +1,42 @@
+"""UTF-8 JSON in and out. Bodies are kept as the bytes received; this is where they are first looked at."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from msgd.errors import InvalidInput, NotJson, TooLarge
+from msgd.messages.limits import BODY_BYTES
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Any) -> bytes:
+    """Compact UTF-8 JSON of a value or Struct."""
+    return _encoder.encode(value)
+
+
+def check(body: bytes, *, where: str = "body") -> bytes:
+    """Return ``body`` if it is JSON of at most 1 MiB, else raise NotJson or TooLarge."""
+    if len(body) > BODY_BYTES:
+        raise TooLarge(f"a body has at most {BODY_BYTES} bytes; this one has {len(body)}", where=where)
+    try:
+        # Raw validates syntax and UTF-8 without building objects.
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise NotJson(f"not UTF-8 JSON: {error}", where=where) from None
+    return body
+
+
+def decode(body: bytes, form: type[T], *, where: str = "body", error: type[InvalidInput] = InvalidInput) -> T:
+    """``body`` as ``form``; raises NotJson for what is no JSON and ``error`` for what does not fit, naming the field."""
+    try:
+        return msgspec.json.decode(body, type=form)
+    except msgspec.ValidationError as wrong:
+        message, _, path = str(wrong).partition(" - at `")
+        raise error(message, where=where + path.rstrip("`").removeprefix("$")) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as wrong:
+        raise NotJson(f"not UTF-8 JSON: {wrong}", where=where) from None
