@@ -110,7 +110,7 @@ class Broker(Protocol):
         """Begin to connect; returns when connected for the first time, however long that takes."""
 
     async def stop(self) -> None:
-        """Flush acknowledgements, fail what is unconfirmed with BrokerUnavailable, close. Stopping twice is harmless."""
+        """Flush acknowledgements, fail the unconfirmed with BrokerUnavailable, close. Stopping twice is harmless."""
 
     def observe(self, observer: Observer) -> None:
         """Tell ``observer`` from now on; if connected already, ``connected`` is called at once."""

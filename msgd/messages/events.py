@@ -59,7 +59,7 @@ class Recorded(Struct, frozen=True):
 
 
 def event_id(job: str, run: int, type_: str, key: str = "") -> str:
-    """The id of a job's event, the same each time the step is repeated: ``hash(job, run, type, key)``, 32 hex digits."""
+    """The id of a job's event, the same at every repeat of the step: ``hash(job, run, type, key)``, 32 hex digits."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (job, str(run), type_, key):
         encoded = part.encode("utf-8", "surrogatepass")

@@ -32,7 +32,7 @@ def check(body: bytes, *, where: str = "body") -> bytes:
 
 
 def decode(body: bytes, form: type[T], *, where: str = "body", error: type[InvalidInput] = InvalidInput) -> T:
-    """``body`` as ``form``; raises NotJson for what is no JSON and ``error`` for what does not fit, naming the field."""
+    """``body`` as ``form``; raises NotJson for what is no JSON, ``error`` for what does not fit, naming the field."""
     try:
         return msgspec.json.decode(body, type=form)
     except msgspec.ValidationError as wrong:

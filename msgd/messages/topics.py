@@ -105,7 +105,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def covers(outer: str, inner: str) -> bool:
-    """Whether every topic that ``inner`` names is named by ``outer`` too: how a grant is held against a subscription."""
+    """Whether every topic that ``inner`` names is named by ``outer`` too: how a grant meets a subscription."""
     outer_words, inner_words = outer.split("."), inner.split(".")
     # Walk all words inner can spell while outer runs as a set of positions; a fresh word stands for all others.
     alphabet = {word for word in outer_words + inner_words if word not in "*#"} | {""}

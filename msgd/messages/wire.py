@@ -17,7 +17,7 @@ routing key               the topic, or the job type
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from typing import Final
 
 from msgd.errors import InvalidInput
@@ -35,7 +35,7 @@ RESERVED_REPLY: Final = "msgd."
 
 def format_time(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds: ``2026-11-21T01:28:00.000Z``."""
-    stamp = datetime.fromtimestamp(time_ms // 1000, timezone.utc)
+    stamp = datetime.fromtimestamp(time_ms // 1000, UTC)
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
