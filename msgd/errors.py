@@ -175,7 +175,7 @@ class PeerError(MsgdError):
     fault = Fault.PEER
 
 
-# -- what ends one attempt and no more -----------------------------------------------------------------------------------
+# -- what ends one attempt and no more --------------------------------------------------------------------------------
 
 
 class Unroutable(MsgdError):

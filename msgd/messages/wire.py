@@ -17,7 +17,7 @@ routing key               the topic, or the job type
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timezone
+from datetime import UTC, datetime
 from typing import Final
 
 from msgd.errors import InvalidInput
