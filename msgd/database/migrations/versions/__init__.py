@@ -1,0 +1,1 @@
+"""One module a step; see the package above."""

@@ -1,0 +1,39 @@
+"""What the two databases have in common, seen from a thread: all calls here block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+class Outcome(Struct, frozen=True):
+    """What became of one change: its value, or the error that rolled it back."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Store(Protocol):
+    """A database that performs queries and changes; errors that pass are msgd's (see ``failures``)."""
+
+    writers: int
+    """How many :meth:`write` calls may run at a time."""
+
+    joined: int
+    """How many changes one transaction may take."""
+
+    def open(self, prepare: Callable[[Connection], None]) -> None:
+        """Connect, and bring the schema up to date with ``prepare`` in a transaction of its own."""
+
+    def close(self) -> None: ...
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """What ``query`` returns, from one consistent snapshot that it cannot change."""
+
+    def write(self, changes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+        """Perform ``changes`` in one transaction, each for itself; returns after the commit."""
