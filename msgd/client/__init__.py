@@ -1,0 +1,12 @@
+"""The Python client of msgd's HTTP and WebSocket interface, on Twisted.
+
+================  =========================================================================
+``http``          :class:`Client`: one call a method; errors as in :mod:`msgd.errors`
+``watch``         :class:`Watch`: events of topics, in order, over reconnects
+================  =========================================================================
+"""
+
+from msgd.client.http import Client
+from msgd.client.watch import Watch
+
+__all__ = ["Client", "Watch"]
