@@ -134,6 +134,8 @@ class Broker(Protocol):
         ``ordered``: this consumer must be able to give back deliveries in their order (see Consumer.stop), and
         at most one such consumer of a queue is served at a time, over all processes; the others wait their turn.
         An error raised by ``callback`` is logged and the delivery is made dead with it; the consumer goes on.
+        Returns when the consumer stands, waiting for the connection if need be. Raises NotFound if there is no such
+        queue, BrokerUnavailable if the broker is stopped first.
         """
 
     async def reply_queue(

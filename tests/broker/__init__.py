@@ -1,0 +1,1 @@
+"""The brokers: each against the contract, and what is its own."""

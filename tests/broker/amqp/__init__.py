@@ -1,0 +1,1 @@
+"""RabbitMQ: the pieces without a socket, the whole against a real node."""
