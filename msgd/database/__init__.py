@@ -4,6 +4,7 @@
 ``schema``      the MetaData that every table of msgd registers with, and column helpers
 ``engine``      Database: read and write from coroutines, one transaction a call
 ``group``       Group: many like requests in one transaction (group commit)
+``bulk``        statements over many rows that both databases understand
 ``store``       what the two databases have in common, seen from a thread
 ``sqlite``      SQLite: one writer, WAL, every commit on the disk
 ``postgresql``  PostgreSQL through psycopg 3: a pool, retried conflicts, reconnects
@@ -15,8 +16,9 @@
 
 from __future__ import annotations
 
-from msgd.database.engine import Database, Transaction
+from msgd.database.engine import Database
 from msgd.database.group import Group
 from msgd.database.schema import metadata
+from msgd.database.store import Transaction
 
 __all__ = ["Database", "Group", "Transaction", "metadata"]

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection
 from sqlalchemy.exc import ArgumentError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -17,19 +16,16 @@ from msgd.database.group import Group, Q, R
 from msgd.database.migrate import upgrade
 from msgd.database.postgresql import PostgreSQLStore
 from msgd.database.sqlite import SQLiteStore
-from msgd.database.store import Outcome, Store
+from msgd.database.store import Outcome, Store, Transaction
 from msgd.database.threads import Threads, Worker
 from msgd.errors import ConfigError, DatabaseUnavailable
 
 T = TypeVar("T")
 
-Transaction = Connection
-"""An open transaction: what a query or a change gets. It is committed or rolled back by :class:`Database`."""
-
 GROUP_LIMIT: Final = 200
 """Requests in one batch of a group: a few milliseconds of statements, about what one commit costs."""
 
-_Job = tuple[Callable[[Connection], Any], "Deferred[Any]"]
+_Job = tuple[Callable[[Transaction], Any], "Deferred[Any]"]
 
 
 class Database:
@@ -47,7 +43,7 @@ class Database:
         *,
         reactor: IReactorFromThreads,
         threads: int = 4,
-        prepare: Callable[[Connection], None] = upgrade,
+        prepare: Callable[[Transaction], None] = upgrade,
         workers: Callable[[str, int], Worker] = Threads,
     ) -> None:
         """``threads``: how many read at a time (on PostgreSQL, also how many write); ``prepare``: makes the schema,

@@ -16,6 +16,9 @@ DISK_FULL_RETRY_S: Final = 30.0
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 """PostgreSQL's serialization failure and deadlock: the same change may pass at once when it is tried again."""
 
+READ_ONLY: Final = "25006"
+"""PostgreSQL's error for a write in a read-only transaction."""
+
 # PostgreSQL's manual, appendix A (error codes), by class or in full.
 _PG_UNAVAILABLE: Final = (
     "08",  # connection exceptions
@@ -25,7 +28,7 @@ _PG_UNAVAILABLE: Final = (
     "57014",  # cancelled, by statement_timeout too
     "57P",  # shutting down, starting up
     "58",  # I/O errors
-    "25006",  # read-only: a standby after a failover
+    READ_ONLY,  # a standby after a failover
     "XX000",  # internal error, such as a connection that a proxy has cut
 )
 _PG_FULL: Final = ("53100",)

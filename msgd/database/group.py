@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
+from msgd.database.store import Transaction
 from msgd.errors import Unavailable
 
 Q = TypeVar("Q")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Writes(Protocol):
     """What a group needs of a database."""
 
-    def write(self, change: Callable[[Connection], T], /) -> Awaitable[T]: ...
+    def write(self, change: Callable[[Transaction], T], /) -> Awaitable[T]: ...
 
 
 class Group(Generic[Q, R]):
@@ -34,7 +34,7 @@ class Group(Generic[Q, R]):
     def __init__(
         self,
         database: Writes,
-        change: Callable[[Connection, Sequence[Q]], Sequence[R | Exception]],
+        change: Callable[[Transaction, Sequence[Q]], Sequence[R | Exception]],
         *,
         limit: int,
     ) -> None:
@@ -81,7 +81,7 @@ class Group(Generic[Q, R]):
             else:
                 result.callback(answer)
 
-    def _answers(self, transaction: Connection, requests: Sequence[Q]) -> Sequence[R | Exception]:
+    def _answers(self, transaction: Transaction, requests: Sequence[Q]) -> Sequence[R | Exception]:
         answers = self._change(transaction, requests)
         if len(answers) != len(requests):
             raise AssertionError(f"{self._change!r} gave {len(answers)} results for {len(requests)} requests")

@@ -8,7 +8,8 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+
+from msgd.database.store import Transaction
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
@@ -16,7 +17,7 @@ _ALEMBIC: Final = Lock()
 """Alembic keeps the connection it works on in a global: two databases of one process take turns."""
 
 
-def configuration(connection: Connection) -> Config:
+def configuration(connection: Transaction) -> Config:
     """Alembic's configuration without an alembic.ini, for ``connection``."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -24,7 +25,7 @@ def configuration(connection: Connection) -> Config:
     return config
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Transaction) -> None:
     """Run the migrations that ``connection``'s database lacks, in its open transaction."""
     with _ALEMBIC:
         command.upgrade(configuration(connection), "head")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from msgd.database.failures import CONFLICTS, sqlstate, translated
-from msgd.database.store import Outcome
+from msgd.database.failures import CONFLICTS, READ_ONLY, sqlstate, translated
+from msgd.database.store import Outcome, Transaction
 
 T = TypeVar("T")
 
@@ -51,8 +51,8 @@ class PostgreSQLStore:
         )
         self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
-    def open(self, prepare: Callable[[Connection], None]) -> None:
-        def locked(connection: Connection) -> None:
+    def open(self, prepare: Callable[[Transaction], None]) -> None:
+        def locked(connection: Transaction) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
             prepare(connection)
 
@@ -61,19 +61,19 @@ class PostgreSQLStore:
     def close(self) -> None:
         self._engine.dispose()
 
-    def read(self, query: Callable[[Connection], T]) -> T:
+    def read(self, query: Callable[[Transaction], T]) -> T:
         return self._perform(self._snapshots, query)
 
-    def write(self, changes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+    def write(self, changes: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         return [self._outcome(change) for change in changes]
 
-    def _outcome(self, change: Callable[[Connection], Any]) -> Outcome:
+    def _outcome(self, change: Callable[[Transaction], Any]) -> Outcome:
         try:
             return Outcome(self._perform(self._engine, change))
         except Exception as error:
             return Outcome(error=error)
 
-    def _perform(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def _perform(self, engine: Engine, work: Callable[[Transaction], T]) -> T:
         """``work`` in a transaction, again after a conflict, and after a pooled connection that turned out dead."""
         for attempt in range(ATTEMPTS):
             committing = False
@@ -86,6 +86,8 @@ class PostgreSQLStore:
             except Exception as error:
                 # A connection cut during the commit leaves open whether it happened: that is the caller's to settle.
                 again = _conflict(error) or (_cut(error) and not committing)
+                if engine is self._snapshots and sqlstate(error) == READ_ONLY:
+                    raise  # a query that writes: that is a mistake in it, not a standby server
                 if not again or attempt == ATTEMPTS - 1:
                     raise translated(error, self._name) from error
         raise AssertionError("unreachable")

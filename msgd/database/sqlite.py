@@ -7,11 +7,12 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from msgd.database.bulk import FROM_BASE64, from_base64
 from msgd.database.failures import translated
-from msgd.database.store import Outcome
+from msgd.database.store import Outcome, Transaction
 from msgd.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -25,6 +26,14 @@ JOINED: Final = 500
 WAL_BYTES: Final = 64 * 1024 * 1024
 """To which the write-ahead log is cut back after a checkpoint, should a long reader have let it grow."""
 
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit is on the disk: "submitted means safe" rests on it
+    "foreign_keys = ON",
+    f"journal_size_limit = {WAL_BYTES}",
+    "temp_store = MEMORY",
+)
+
 
 class SQLiteStore:
     """One file in WAL mode: readers see the last commit and never wait for the writer."""
@@ -35,23 +44,11 @@ class SQLiteStore:
     def __init__(self, url: URL, *, readers: int) -> None:
         self._path = url.database or ""
         self._name = f"sqlite:///{self._path}"
-        self._writer = self._engine(url, 1, _begin_writing)
-        self._reader = self._engine(url, readers, _begin_reading)
+        # A deferred transaction that reads first and then writes fails with "database is locked" without waiting.
+        self._writer = _engine(url, 1, begin="BEGIN IMMEDIATE")
+        self._reader = _engine(url, readers, begin="BEGIN", read_only=True)
 
-    def _engine(self, url: URL, size: int, begin: Callable[[Connection], None]) -> Engine:
-        engine = create_engine(
-            url,
-            poolclass=QueuePool,
-            pool_size=size,
-            max_overflow=0,
-            # A connection moves between our threads, never used by two at a time.
-            connect_args={"timeout": BUSY_S, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", _set_up)
-        event.listen(engine, "begin", begin)
-        return engine
-
-    def open(self, prepare: Callable[[Connection], None]) -> None:
+    def open(self, prepare: Callable[[Transaction], None]) -> None:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._writer.connect() as connection:
@@ -72,14 +69,14 @@ class SQLiteStore:
         self._reader.dispose()
         self._writer.dispose()
 
-    def read(self, query: Callable[[Connection], T]) -> T:
+    def read(self, query: Callable[[Transaction], T]) -> T:
         try:
             with self._reader.connect() as connection, connection.begin():
                 return query(connection)
         except Exception as error:
             raise translated(error, self._name) from error
 
-    def write(self, changes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+    def write(self, changes: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         try:
             with self._writer.connect() as connection, connection.begin():
                 if len(changes) == 1:  # its error rolls back the transaction: no savepoint needed
@@ -89,7 +86,7 @@ class SQLiteStore:
             passed = translated(error, self._name)
             return [Outcome(error=passed)] * len(changes)
 
-    def _one(self, connection: Connection, change: Callable[[Connection], Any]) -> Outcome:
+    def _one(self, connection: Transaction, change: Callable[[Transaction], Any]) -> Outcome:
         """One change in its savepoint."""
         connection.exec_driver_sql("SAVEPOINT change")
         try:
@@ -108,23 +105,23 @@ class SQLiteStore:
         return outcome
 
 
-def _set_up(driver: SQLiteConnection, _record: object) -> None:
-    driver.isolation_level = None  # the module is not to begin transactions by itself: we say how
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",  # a commit is on the disk: "submitted means safe" rests on it
-        "foreign_keys = ON",
-        f"journal_size_limit = {WAL_BYTES}",
-        "temp_store = MEMORY",
-    ):
-        driver.execute(f"PRAGMA {pragma}")
+def _engine(url: URL, size: int, *, begin: str, read_only: bool = False) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        # A connection moves between our threads, and is never used by two at a time.
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+    )
+    pragmas = [*_PRAGMAS, "query_only = ON"] if read_only else _PRAGMAS
 
+    def set_up(driver: SQLiteConnection, _record: object) -> None:
+        driver.isolation_level = None  # the module is not to begin transactions by itself: we say how
+        for pragma in pragmas:
+            driver.execute(f"PRAGMA {pragma}")
+        driver.create_function(FROM_BASE64, 1, from_base64, deterministic=True)
 
-def _begin_writing(connection: Connection) -> None:
-    # A deferred transaction that reads first and then writes fails with "database is locked" without waiting.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _begin_reading(connection: Connection) -> None:
-    connection.exec_driver_sql("PRAGMA query_only = ON")
-    connection.exec_driver_sql("BEGIN")
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine

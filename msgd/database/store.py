@@ -10,6 +10,9 @@ from sqlalchemy import Connection
 
 T = TypeVar("T")
 
+Transaction = Connection
+"""An open transaction: what a query or a change gets. It is committed or rolled back by whoever opened it."""
+
 
 class Outcome(Struct, frozen=True):
     """What became of one change: its value, or the error that rolled it back."""
@@ -27,13 +30,13 @@ class Store(Protocol):
     joined: int
     """How many changes one transaction may take."""
 
-    def open(self, prepare: Callable[[Connection], None]) -> None:
+    def open(self, prepare: Callable[[Transaction], None]) -> None:
         """Connect, and bring the schema up to date with ``prepare`` in a transaction of its own."""
 
     def close(self) -> None: ...
 
-    def read(self, query: Callable[[Connection], T]) -> T:
+    def read(self, query: Callable[[Transaction], T]) -> T:
         """What ``query`` returns, from one consistent snapshot that it cannot change."""
 
-    def write(self, changes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+    def write(self, changes: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         """Perform ``changes`` in one transaction, each for itself; returns after the commit."""
