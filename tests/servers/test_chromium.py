@@ -33,7 +33,8 @@ class Pages(Resource):
             b"/page.js": (b"text/javascript", SCRIPT),
             b"/list.csv": (b"text/csv", b"a,b\r\n1,2\r\n"),
         }
-        kind, body = answers.get(request.path, (b"text/plain", request.getCookie(b"seen") or b"no cookie"))
+        cookie: bytes | None = request.getCookie(b"seen")
+        kind, body = answers.get(request.path, (b"text/plain", cookie or b"no cookie"))
         request.setHeader(b"content-type", kind)
         request.setHeader(b"content-security-policy", b"script-src 'self'")
         return body
