@@ -18,9 +18,10 @@ import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import psycopg
+from twisted.trial.unittest import SynchronousTestCase
 
 INSTALL: Final = (
     "These tests need PostgreSQL's server programs (initdb, postgres). On Debian or Ubuntu: apt-get install postgresql"
@@ -32,12 +33,6 @@ USER: Final = "msgd"
 
 class PostgresMissing(Exception):
     """PostgreSQL is not installed."""
-
-
-class HasCleanup(Protocol):
-    """A test case."""
-
-    def addCleanup(self, f: object, /, *args: object) -> object: ...
 
 
 class Cluster:
@@ -208,7 +203,7 @@ def cluster() -> Cluster:
     return shared
 
 
-def fresh_database(case: HasCleanup) -> str:
+def fresh_database(case: SynchronousTestCase) -> str:
     """The URL of an empty database that goes when the test ``case`` ends."""
     server = cluster()
     name = server.create_database()

@@ -1,0 +1,1 @@
+"""The database toolkit, on SQLite and PostgreSQL."""
