@@ -4,6 +4,7 @@ The map, from the ground up; imports point down only (``tests/test_layers.py``):
 
 ====================  ====================================================================
 ``errors``            every error: its code, whether a retry can help, whose fault it is
+``clock``             time as everything below the assembly sees it
 ``config``            TOML and environment to frozen settings
 ``metrics``           every instrument, in one table
 ``messages``          WHAT travels: topics, events, jobs, the AMQP form and its limits

@@ -16,6 +16,7 @@ GROUND, WORDS, CONTRACTS, ADAPTERS, RUNTIME, PROGRAMS, ASSEMBLY = range(7)
 
 LAYERS: Final = {
     "msgd": GROUND,
+    "msgd.clock": GROUND,
     "msgd.errors": GROUND,
     "msgd.config": GROUND,
     "msgd.metrics": GROUND,

@@ -1,0 +1,28 @@
+"""Time as everything below the assembly sees it: given, never taken from the global reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class DelayedCall(Protocol):
+    """A call that is to come."""
+
+    def active(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+    def reset(self, seconds_from_now: float, /) -> None: ...
+
+
+class Clock(Protocol):
+    """What a reactor and :class:`twisted.internet.task.Clock` have in common.
+
+    Twisted's own ``IReactorTime`` says the same, but zope interfaces mean nothing to a type checker.
+    """
+
+    def seconds(self) -> float:
+        """Seconds since some moment; of a reactor, since 1970."""
+
+    def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any, **kw: Any) -> DelayedCall: ...
