@@ -1,0 +1,102 @@
+"""``/api/jobs`` and ``/api/types``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgd.errors import InvalidInput
+from msgd.jobs.interface import JobFilter, Jobs, State
+from msgd.journal.interface import Journal
+from msgd.messages.topics import is_word, job_topic
+from msgd.notifier.commands import Commands, JobRequest
+from msgd.notifier.interface import JSON, Answer, Call, Route, Stream, answer
+from msgd.notifier.limits import PAGE_MOST
+from msgd.notifier.results import Results
+from msgd.notifier.views import job_brief, job_view, jobs_view, type_view
+
+LIST_DEFAULT: Final = 50
+
+
+class JobsApi:
+    """Submit, list, show, cancel, run again, and take the results home."""
+
+    def __init__(self, commands: Commands, jobs: Jobs, journal: Journal) -> None:
+        self._commands = commands
+        self._jobs = jobs
+        self._journal = journal
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(method="POST", path="/api/jobs", endpoint=self.submit),
+            Route(method="GET", path="/api/jobs", endpoint=self.list),
+            Route(method="GET", path="/api/jobs/{id}", endpoint=self.show),
+            Route(method="DELETE", path="/api/jobs/{id}", endpoint=self.cancel),
+            Route(method="POST", path="/api/jobs/{id}/retry", endpoint=self.run_again),
+            Route(
+                method="GET",
+                path="/api/jobs/{id}/results",
+                endpoint=self.results,
+                produces=(JSON, "application/x-ndjson", "text/csv"),
+            ),
+            Route(method="GET", path="/api/types", endpoint=self.types),
+        )
+
+    async def submit(self, call: Call) -> Answer:
+        """Make a job, or find the one that has its key."""
+        request = call.json(JobRequest)
+        job = await self._commands.submit(call.principal, request, traceparent=call.header("traceparent"))
+        return answer(job_brief(job), status=202, headers={"location": f"/api/jobs/{job.id}"})
+
+    async def list(self, call: Call) -> Answer:
+        """A page of one's own jobs, newest first; of all jobs for who administers them."""
+        who = call.principal
+        state = call.text("state")
+        if state and state not in State:
+            raise InvalidInput(f"state={state[:40]!r} must be one of {', '.join(State)}", where="state")
+        before = call.text("before")
+        if before and not is_word(before):
+            raise InvalidInput("before must be a job's id", where="before")
+        limit = int(call.number("limit", LIST_DEFAULT, least=1, most=PAGE_MOST))
+        everyone = who.administers("job.#") and call.text("mine") in ("", "0")
+        which = JobFilter(
+            owner=None if everyone else who.sub,
+            state=State(state) if state else None,
+            type=call.text("type") or None,
+            before=before or None,
+            limit=limit + 1,
+        )
+        jobs = await self._jobs.list(which)
+        return answer(jobs_view(jobs[:limit], more=len(jobs) > limit))
+
+    async def show(self, call: Call) -> Answer:
+        """One job."""
+        return answer(job_view(await self._commands.job(call.principal, call.words["id"])))
+
+    async def cancel(self, call: Call) -> Answer:
+        """End a job. 202: the end is under way, and stands in the answer once it is recorded."""
+        job = await self._commands.cancel(call.principal, call.words["id"])
+        return answer(job_view(job), status=202)
+
+    async def run_again(self, call: Call) -> Answer:
+        """Begin an ended job anew."""
+        job = await self._commands.run_again(call.principal, call.words["id"])
+        return answer(job_view(job), status=202)
+
+    async def results(self, call: Call) -> Stream:
+        """The results of the job's latest run, as far as they are stored."""
+        job = await self._commands.job(call.principal, call.words["id"])
+        types = await self._commands.result_types(job.type)
+        head = await self._journal.head()
+        results = Results(self._journal, job_topic(job.id), types, job.run, head.pos)
+        writer = await results.writer(call.text("format", "json"), bom=call.text("bom") == "1")
+        return Stream(
+            chunks=results.chunks(writer),
+            content_type=writer.content_type,
+            headers={"content-disposition": f'attachment; filename="{job.type}-{job.id}.{writer.suffix}"'},
+        )
+
+    async def types(self, call: Call) -> Answer:
+        """The job types that workers have announced."""
+        infos = (await self._commands.announced()).values()
+        return answer({"types": [type_view(info) for info in infos if call.principal.may_submit(info.name)]})

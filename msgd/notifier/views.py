@@ -1,0 +1,139 @@
+"""Jobs, events and gaps as JSON: one form for the API, the WebSocket and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+
+from msgd.jobs.interface import Job, State, TypeInfo
+from msgd.journal.interface import Gap
+from msgd.messages import json
+from msgd.messages.cursors import Cursor
+from msgd.messages.events import Recorded
+from msgd.messages.live import LiveEvent, live_event
+from msgd.messages.topics import job_topic
+from msgd.messages.wire import format_time
+
+_NULL: Final = Raw(b"null")
+
+
+class EventView(Struct, frozen=True, tag_field="op", tag="event"):
+    """An event as every client sees it; ``subscription`` is the pattern it came by, where that is not its topic."""
+
+    topic: str
+    seq: int | None
+    cursor: str | None
+    id: str
+    type: str
+    source: str
+    time: str
+    data: Raw
+
+
+class _PatternEvent(EventView, frozen=True, tag_field="op", tag="event"):
+    subscription: str = ""
+
+
+class _PlainEvent(Struct, frozen=True):
+    topic: str
+    seq: int | None
+    cursor: str | None
+    id: str
+    type: str
+    source: str
+    time: str
+    data: Raw
+
+
+def _fields(epoch: str, event: LiveEvent) -> tuple[Any, ...]:
+    cursor = None if event.pos is None else str(Cursor(epoch, event.pos))
+    return (
+        event.topic,
+        event.seq,
+        cursor,
+        event.id,
+        event.type,
+        event.source,
+        format_time(event.time),
+        event.data,
+    )
+
+
+def event_message(epoch: str, event: LiveEvent, subscription: str) -> bytes:
+    """The ``event`` message of ``msgd.v1``; it names the subscription where that is a pattern, so that a client with
+    overlapping ones knows whose cursor has moved."""
+    if subscription == event.topic:
+        return json.encode(EventView(*_fields(epoch, event)))
+    return json.encode(_PatternEvent(*_fields(epoch, event), subscription=subscription))
+
+
+def event_view(epoch: str, recorded: Recorded) -> Struct:
+    """An event of a page of history."""
+    return _PlainEvent(*_fields(epoch, live_event(recorded.event, recorded.seq, recorded.pos)))
+
+
+def gap_view(gap: Gap) -> dict[str, Any]:
+    """What was lost, as it stands in pages and messages."""
+    return {
+        "topic": gap.topic,
+        "requested": gap.requested,
+        "first": gap.first,
+        "lost": gap.lost,
+        "reason": gap.reason.value,
+    }
+
+
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else format_time(time_ms)
+
+
+def _raw(stored: bytes | None) -> Raw:
+    return _NULL if stored is None else Raw(stored)
+
+
+def job_brief(job: Job) -> dict[str, Any]:
+    """What a submission is answered with."""
+    return {"id": job.id, "topic": job_topic(job.id), "state": job.shown_state.value}
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    """A job as its page shows it. An end is shown with all that belongs to it, or not at all."""
+    state = job.shown_state
+    ended = job.ended and state is job.state
+    return job_brief(job) | {
+        "type": job.type,
+        "run": job.run,
+        "params": Raw(job.params),
+        "owner": job.owner,
+        "priority": job.priority,
+        "created": format_time(job.created_ms),
+        "not_before": _time(job.not_before_ms),
+        "started": _time(job.started_ms),
+        "ended": _time(job.ended_ms) if ended else None,
+        "progress": _raw(job.progress),
+        "attempt": job.attempt,
+        "cancel_requested": job.cancel_requested,
+        "result": _raw(job.result) if state is State.DONE else _NULL,
+        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "parent": job.parent or None,
+        "children": job.children,
+    }
+
+
+def jobs_view(jobs: Sequence[Job], *, more: bool) -> dict[str, Any]:
+    """A page of jobs, newest first; ``before`` asks for the next one."""
+    before = jobs[-1].id if more and jobs else None
+    return {"jobs": [job_view(job) for job in jobs], "before": before}
+
+
+def type_view(info: TypeInfo) -> dict[str, Any]:
+    """A job type that may be submitted."""
+    return {
+        "name": info.name,
+        "summary": info.summary,
+        "schema": Raw(info.schema),
+        "results": info.results,
+        "paused": info.paused,
+    }
