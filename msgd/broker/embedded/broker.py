@@ -1,0 +1,366 @@
+"""The embedded broker: routes, stores, hands out, all in the reactor's thread but for the writing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import structs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+
+from msgd.broker import topology
+from msgd.broker.embedded import store
+from msgd.broker.embedded.deliveries import EmbeddedConsumer
+from msgd.broker.embedded.queues import DurableQueue, Entry
+from msgd.broker.embedded.replies import EmbeddedReplies
+from msgd.broker.embedded.routing import Router
+from msgd.broker.embedded.writer import Writer
+from msgd.broker.interface import Delivery, Observer
+from msgd.database import Database
+from msgd.errors import BrokerUnavailable, InvalidInput, NotFound, Unroutable
+from msgd.messages.envelope import Message, to_bytes
+
+_log = Logger()
+
+TURN_DELIVERIES: Final = 200
+"""Messages that one queue hands out before others, and the network, have their turn."""
+
+REPLIES_PREFIX: Final = "msgd.reply."
+
+_DEATH: Final = ("x-death", "x-first-death-", "x-last-death-")
+
+
+class EmbeddedBroker:
+    """The contract of ``msgd.broker.interface`` within one process, over the SQLite file ``path``."""
+
+    def __init__(self, path: str | Path, *, reactor: Any) -> None:
+        """``reactor``: for time and for threads (IReactorTime, IReactorFromThreads)."""
+        self._path = Path(path).absolute()
+        self._reactor = reactor
+        self._lock = store.Lock(self._path)
+        self._database = Database(f"sqlite:///{self._path}", reactor=reactor, threads=1, prepare=store.prepare)
+        self._writer = Writer(self._database, reactor, self)
+        self._router: Router[DurableQueue | EmbeddedReplies] = Router(topology.EXCHANGES)
+        self._queues: dict[str, DurableQueue] = {}
+        self._replies: dict[str, EmbeddedReplies] = {}
+        self._consumers: dict[EmbeddedConsumer, None] = {}
+        self._observers: list[Observer] = []
+        self._waiting: list[Deferred[None]] = []
+        self._types: dict[str, None] = {}
+        self._last_id = 0
+        self._last_reply = 0
+        self._connected = False
+        self._blocked = ""
+        self._stopping: list[Deferred[None]] | None = None
+        self._turn: Any = None  # an IDelayedCall
+        self._busy: dict[DurableQueue, None] = {}
+        self._busy_replies: dict[EmbeddedReplies, None] = {}
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def accepting(self) -> bool:
+        return self._connected and not self._blocked
+
+    @property
+    def description(self) -> str:
+        return f"embedded broker in {self._path} (SQLite {sqlite3.sqlite_version})"
+
+    async def start(self) -> None:
+        """Open the file. Raises ConfigError if another process has it open, DatabaseUnavailable if it cannot be."""
+        if self._connected:
+            return
+        self._lock.take()
+        try:
+            await self._database.start()
+            kept, self._last_id = await self._database.write(store.open_queues)
+        except BaseException:
+            await self._database.stop()
+            self._lock.release()
+            raise
+        self._writer = Writer(self._database, self._reactor, self)
+        self._connected = True
+        for queue in kept:
+            self._add(queue.number, _shape(queue.name), queue.messages)
+        shapes = [*topology.QUEUES, *(shape for type_ in self._types for shape in _job_shapes(type_))]
+        await self._declare_all(shapes)
+        for observer in self._observers:
+            observer.connected()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
+
+    async def stop(self) -> None:
+        if self._stopping is not None:
+            done: Deferred[None] = Deferred()
+            self._stopping.append(done)
+            await done
+            return
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.errback(BrokerUnavailable("the embedded broker was stopped"))
+        if not self._connected:
+            return
+        self._stopping = []
+        self._connected = False
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        for consumer in self._consumers:
+            for entry in consumer.end():
+                self._writer.came_back(entry.id)
+        for replies in self._replies.values():
+            replies.end()
+        self._writer.change(store.close_queues).addErrback(lambda _: None)  # logged by the writer
+        await self._writer.stop()
+        await self._database.stop()
+        self._lock.release()
+        self._router = Router(topology.EXCHANGES)
+        self._blocked = ""
+        for state in (self._queues, self._replies, self._consumers, self._busy, self._busy_replies):
+            state.clear()
+        for observer in self._observers:
+            observer.disconnected("stopped")
+        others, self._stopping = self._stopping, None
+        for one in others:
+            one.callback(None)
+
+    def observe(self, observer: Observer) -> None:
+        self._observers.append(observer)
+        if self._connected:
+            observer.connected()
+
+    def ready(self) -> Deferred[None]:
+        if self._connected:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    # -- publish ---------------------------------------------------------------------------------------------------
+
+    def publish(self, exchange: str, key: str, message: Message, *, mandatory: bool = False) -> Deferred[None]:
+        if not self._connected:
+            return fail(BrokerUnavailable("the embedded broker is not started, or was stopped"))
+        try:
+            targets = self._route(exchange, key)
+            packed = to_bytes(message)
+        except NotFound as error:
+            return fail(error)
+        except (TypeError, OverflowError, RecursionError) as error:
+            return fail(InvalidInput(f"a header's value cannot travel: {error}", where="headers"))
+        if not targets and mandatory:
+            return fail(Unroutable(f"no queue takes messages of exchange {exchange!r} with key {key!r}"))
+        durable: list[tuple[DurableQueue, Entry]] = []
+        for target in targets:
+            if isinstance(target, DurableQueue):
+                durable.append((target, self._entry(target, exchange, key, message)))
+            else:
+                target.push(exchange, key, message)
+        if not durable:
+            return succeed(None)
+        self._soon()
+        return self._writer.publish(durable, packed)
+
+    def _route(self, exchange: str, key: str) -> tuple[DurableQueue | EmbeddedReplies, ...]:
+        if exchange:
+            return self._router.route(exchange, key)
+        queue = self._queues.get(key) or self._replies.get(key)
+        return () if queue is None else (queue,)
+
+    def _entry(self, queue: DurableQueue, exchange: str, key: str, message: Message) -> Entry:
+        self._last_id += 1
+        return Entry(queue.number << store.QUEUE_SHIFT | self._last_id, exchange, key, message)
+
+    # -- consume ---------------------------------------------------------------------------------------------------
+
+    async def consume(
+        self, queue: str, callback: Callable[[Delivery], None], *, prefetch: int, ordered: bool = False
+    ) -> EmbeddedConsumer:
+        await self.ready()
+        source = self._queues.get(queue)
+        if source is None:
+            raise NotFound(f"there is no queue {queue!r}", where="queue")
+        consumer = EmbeddedConsumer(source, callback, prefetch=prefetch, ordered=ordered, settling=self)
+        self._consumers[consumer] = None
+        source.consumers.append(consumer)
+        self.free(source)
+        return consumer
+
+    def done(self, queue: DurableQueue, entry: Entry) -> None:
+        self._writer.settled(entry.id)
+        self.free(queue)
+
+    def came_back(self, queue: DurableQueue, entry: Entry) -> None:
+        entry.deliveries += 1
+        self._writer.came_back(entry.id)
+        queue.give_back(entry)
+        self.free(queue)
+
+    def bury(self, queue: DurableQueue, entry: Entry, reason: str) -> Deferred[None]:
+        message = _dead_letter(entry, queue.name, reason)
+        grave = self._queues[topology.DEAD_QUEUE]
+        self._soon()
+        return self._writer.publish(
+            [(grave, self._entry(grave, topology.DEAD, entry.key, message))], to_bytes(message), settles=entry.id
+        )
+
+    def free(self, queue: DurableQueue) -> None:
+        if self._connected:
+            self._busy[queue] = None
+            self._soon()
+
+    def _hand_out(self, queue: DurableQueue) -> None:
+        limit = queue.shape.delivery_limit
+        for _ in range(TURN_DELIVERIES):
+            consumer = queue.next_consumer()
+            entry = queue.take() if consumer is not None else None
+            if consumer is None or entry is None:
+                break
+            if limit != topology.NO_DELIVERY_LIMIT and entry.deliveries > limit:
+                buried = self.bury(queue, entry, f"delivered {entry.deliveries} times without an acknowledgement")
+                buried.addErrback(lambda failure: _log.failure("a message could not be made dead", failure=failure))
+            else:
+                consumer.deliver(entry)
+        else:
+            self.free(queue)
+        if queue.wants_page:
+            self._writer.page(queue)
+
+    # -- turns of the reactor --------------------------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        """Hand out and write at the end of this turn of the reactor, with all else that it brings."""
+        if self._turn is None:
+            self._turn = self._reactor.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        queues, self._busy = self._busy, {}
+        for queue in queues:
+            self._hand_out(queue)
+        replies, self._busy_replies = self._busy_replies, {}
+        for each in replies:
+            if each.deliver(TURN_DELIVERIES):
+                self.wake_replies(each)
+        self._writer.flush()
+
+    def stored(self, queues: Iterable[DurableQueue]) -> None:
+        for queue in queues:
+            self.free(queue)
+
+    def writing_stopped(self, reason: str) -> None:
+        _log.warn("the embedded broker cannot write, and tries again every second: {reason}", reason=reason)
+        self._blocked = reason
+        for observer in self._observers:
+            observer.blocked(reason)
+
+    def writing_resumed(self) -> None:
+        _log.info("the embedded broker writes again")
+        self._blocked = ""
+        for observer in self._observers:
+            observer.unblocked()
+
+    # -- reply queues ----------------------------------------------------------------------------------------------
+
+    async def reply_queue(
+        self,
+        callback: Callable[[Delivery], None],
+        *,
+        bindings: Iterable[tuple[str, str]] = (),
+        lost: Callable[[], None],
+        max_length: int = 10_000,
+    ) -> EmbeddedReplies:
+        """As the contract says; ``lost`` is never called, because there is no connection to lose."""
+        await self.ready()
+        self._last_reply += 1
+        replies = EmbeddedReplies(f"{REPLIES_PREFIX}{self._last_reply}", callback, max_length=max_length, broker=self)
+        self._replies[replies.name] = replies
+        for exchange, key in bindings:
+            self._router.bind(exchange, key, replies)
+        return replies
+
+    def bind_replies(self, exchange: str, key: str, replies: EmbeddedReplies) -> None:
+        self._router.bind(exchange, key, replies)
+
+    def unbind_replies(self, exchange: str, key: str, replies: EmbeddedReplies) -> None:
+        self._router.unbind(exchange, key, replies)
+
+    def forget_replies(self, replies: EmbeddedReplies) -> None:
+        self._router.unbind_all(replies)
+        self._replies.pop(replies.name, None)
+
+    def wake_replies(self, replies: EmbeddedReplies) -> None:
+        self._busy_replies[replies] = None
+        self._soon()
+
+    # -- queues ----------------------------------------------------------------------------------------------------
+
+    async def has_mark(self, name: str) -> bool:
+        await self.ready()
+        return topology.LIFE_PREFIX + name in self._queues
+
+    async def set_mark(self, name: str) -> None:
+        await self.ready()
+        await self._declare_all([topology.Queue(topology.LIFE_PREFIX + name, ())])
+
+    async def declare_type(self, type_: str) -> None:
+        self._types[type_] = None
+        if self._connected:
+            await self._declare_all(_job_shapes(type_))
+
+    async def depths(self, queues: Iterable[str]) -> dict[str, int]:
+        await self.ready()
+        return {name: self._queues[name].ready for name in queues if name in self._queues}
+
+    async def _declare_all(self, shapes: Iterable[topology.Queue]) -> None:
+        """Make the queues that there are not yet; returns after the commit."""
+        missing = [shape for shape in shapes if shape.name not in self._queues]
+        if not missing:
+            return
+        first = 1 + max((queue.number for queue in self._queues.values()), default=0)
+        numbered = list(enumerate(missing, first))
+        for number, shape in numbered:
+            self._add(number, shape, 0)
+        self._soon()
+        await self._writer.change(partial(store.add_queues, queues=[(number, one.name) for number, one in numbered]))
+
+    def _add(self, number: int, shape: topology.Queue, stored: int) -> None:
+        queue = self._queues[shape.name] = DurableQueue(number, shape, stored)
+        for exchange, key in shape.bindings:
+            self._router.bind(exchange, key, queue)
+
+
+def _shape(name: str) -> topology.Queue:
+    """What the topology says of a queue by its name: the file holds names only."""
+    for shape in topology.QUEUES:
+        if shape.name == name:
+            return shape
+    prefix = topology.JOBS + "."
+    if name.startswith(prefix):
+        for shape in _job_shapes(topology.job_type(name.removeprefix(prefix))):
+            if shape.name == name:
+                return shape
+    return topology.Queue(name, ())
+
+
+def _job_shapes(type_: str) -> tuple[topology.Queue, ...]:
+    queues = topology.job_queues(type_)
+    return queues.new, queues.high, queues.more
+
+
+def _dead_letter(entry: Entry, queue: str, reason: str) -> Message:
+    """The message as it goes to ``msgd.dead``; what RabbitMQ adds to dead letters (``x-death`` and kin) is left out."""
+    message = entry.message
+    headers = {name: value for name, value in message.headers.items() if not name.startswith(_DEATH)}
+    headers |= {
+        "msgd-reason": reason,
+        "msgd-queue": queue,
+        "msgd-exchange": entry.exchange,
+        "msgd-key": entry.key,
+    }
+    return structs.replace(message, headers=headers)
