@@ -242,10 +242,11 @@ def nested_walks(bare: str) -> int:
 
 
 class Criterion(Struct, frozen=True):
-    """One compiled criterion."""
+    """One compiled criterion; ``reads_text``: it looks at the visible text, else at the tree."""
 
     name: str
     search: Search
+    reads_text: bool
 
 
 KINDS: Final[dict[str, Callable[[str, str], Search]]] = {
@@ -262,13 +263,21 @@ def compile_search(kind: str, expression: str, attr: str) -> Search:
     return KINDS[kind](expression, attr)
 
 
-def search_page(criteria: Sequence[Criterion], root: etree._Element | None, text: str) -> tuple[list[Found], list[str]]:
-    """What all criteria find, each (name, value) once, in order; and what went wrong with some of them."""
+def search_page(
+    criteria: Sequence[Criterion], root: etree._Element | None, text: Callable[[], str]
+) -> tuple[list[Found], list[str]]:
+    """What all criteria find, each (name, value) once; and what went wrong with some of them.
+
+    ``text`` is called once at most, and after the tree has been searched: making the text may cost parts of the tree.
+    """
     found: dict[tuple[str, str], Found] = {}
     wrong = []
-    for criterion in criteria:
+    visible: str | None = None
+    for criterion in sorted(criteria, key=lambda one: one.reads_text):
+        if criterion.reads_text and visible is None:
+            visible = text()
         try:
-            for value, context in criterion.search(root, text):
+            for value, context in criterion.search(root, visible or ""):
                 value = cut(value.strip())
                 if value and (criterion.name, value) not in found:
                     if len(found) == PAGE_RESULTS:

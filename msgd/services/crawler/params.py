@@ -46,7 +46,11 @@ class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     def compile(self) -> Criterion:
         """The criterion, ready to search; its name is the expression itself if none was given."""
         kind, expression = next((kind, value) for kind in KINDS if (value := getattr(self, kind)) is not None)
-        return Criterion(self.name or expression[:NAME_LENGTH], compile_search(kind, expression, self.attr))
+        return Criterion(
+            name=self.name or expression[:NAME_LENGTH],
+            search=compile_search(kind, expression, self.attr),
+            reads_text=kind in ("regex", "text") and not self.attr,
+        )
 
 
 class CrawlParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -74,7 +74,7 @@ class Base:
 
     def __init__(self, url: str, encoding: str = "utf-8") -> None:
         self._url = url
-        self._encoding = encoding
+        self.encoding = encoding
         parts = urlsplit(url)
         self._root = f"{parts.scheme}://{parts.netloc}"
 
@@ -86,7 +86,7 @@ class Base:
         if reference.startswith("#"):
             return None
         try:
-            return address(urljoin(self._url, reference), self._encoding)
+            return address(urljoin(self._url, reference), self.encoding)
         except ValueError:
             return None
 

@@ -1,0 +1,203 @@
+"""Reads one page: its charset, its title, its links, and what the criteria find in it. Blocking; for a thread.
+
+Sources: the HTML standard (encoding sniffing, base, meta refresh, rel); RFC 9110 §8.3 (Content-Type).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import cchardet
+from lxml import etree
+from msgspec import Struct
+from w3lib.encoding import html_to_unicode
+
+from msgd.services.crawler.criteria import Criterion, Found, cut, search_page, squeeze
+from msgd.services.crawler.scope import Scope
+from msgd.services.crawler.urls import Address, Base
+
+TITLE_LENGTH: Final = 300
+PAGE_LINKS: Final = 20_000
+"""Links of one page that are followed: the biggest indexes have a few thousand; more is a trap."""
+
+DETECTED_BYTES: Final = 64 * 1024
+"""Read to guess a charset that nothing declares; detection is slow, and more text seldom changes its mind."""
+
+HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
+TEXT: Final = frozenset(
+    {"application/json", "application/xml", "application/rss+xml", "application/atom+xml", "application/javascript"}
+)
+"""Searched as they stand, beside ``text/*``."""
+
+
+class Reading(Struct, frozen=True):
+    """What a page has to say."""
+
+    title: str
+    links: Sequence[Address]
+    found: Sequence[Found]
+    problems: Sequence[str]  # what could not be read or searched, for the page's event
+
+
+def is_readable(content_type: str) -> bool:
+    """Whether a body of this media type can be searched. None given: perhaps."""
+    kind = _media_type(content_type)
+    return not kind or kind in HTML or kind in TEXT or kind.startswith("text/")
+
+
+def read_page(
+    body: bytes,
+    url: str,
+    *,
+    content_type: str = "",
+    robots_tag: str = "",
+    scope: Scope | None = None,
+    criteria: Sequence[Criterion] = (),
+) -> Reading:
+    """Read the decoded ``body`` of ``url``.
+
+    ``robots_tag``: the X-Robots-Tag header; ``scope``: which links are wanted, None: none.
+    """
+    encoding, source = _to_utf8(body, content_type)
+    if not _is_html(body, content_type):
+        text = source.decode("utf-8", "replace")
+        found, wrong = search_page(criteria, None, lambda: text)
+        return Reading("", (), found, wrong)
+    root, problems = _parse(source)
+    if root is None:
+        return Reading("", (), (), problems)
+    title = root.find(".//title")
+    links: Sequence[Address] = ()
+    if scope is not None and not _says_nofollow([robots_tag]):
+        links = _links(root, Base(url, encoding), scope)
+    found, wrong = search_page(criteria, root, lambda: visible_text(root))
+    return Reading(
+        title="" if title is None else cut(squeeze("".join(title.itertext())), TITLE_LENGTH),
+        links=links,
+        found=found,
+        problems=[*problems, *wrong],
+    )
+
+
+# -- bytes to a tree ---------------------------------------------------------------------------------------------------
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _is_html(body: bytes, content_type: str) -> bool:
+    kind = _media_type(content_type)
+    return kind in HTML or (not kind and body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"))
+
+
+def _detect(body: bytes) -> str | None:
+    found: str | None = cchardet.detect(body[:DETECTED_BYTES])["encoding"]
+    return found
+
+
+def _to_utf8(body: bytes, content_type: str) -> tuple[str, bytes]:
+    """The encoding (BOM, then header, then meta, then a guess) and the body in UTF-8, without what XML cannot hold."""
+    encoding, text = html_to_unicode(content_type, body, auto_detect_fun=_detect)
+    source = text.encode("utf-8", "replace")  # lone surrogates of a broken UTF-16 page
+    if b"\0" in source:  # libxml2 would end the page there
+        source = source.replace(b"\0", b"\xef\xbf\xbd")
+    return encoding, source
+
+
+_BLOCKS: Final = (
+    rb"address|article|aside|blockquote|body|br|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|"
+    rb"footer|form|h[1-6]|header|hr|li|main|nav|ol|option|p|pre|section|summary|table|tbody|td|tfoot|th|thead|title|tr|ul"
+)
+_BLOCK_TAG: Final = re.compile(rb"<(?=/?(?i:" + _BLOCKS + rb")[\s/>])")
+"""Where a browser breaks the line. Marked in the source: in the tree it takes three times as long as the parse."""
+
+
+def _parse(source: bytes) -> tuple[etree._Element | None, list[str]]:
+    """The root element, with line breaks only at blocks, and what libxml2 left out."""
+    marked = _BLOCK_TAG.sub(b"\n<", source.replace(b"\n", b" ").replace(b"\r", b" "))
+    # A parser of its own: the shared one keeps the interpreter lock while it works. huge_tree: without it links below
+    # depth 255 and texts over 10 MB vanish, and a page is bounded before it comes here.
+    parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
+    try:
+        root = etree.fromstring(marked, parser)
+    except etree.XMLSyntaxError:  # an empty document
+        return None, []
+    problems = []
+    if parser.error_log and any(entry.message.startswith("Excessive depth") for entry in parser.error_log):
+        problems.append("nested too deeply: what lies below 2,048 elements was not read")
+    return root, problems
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+_ALL_TEXT: Final = etree.XPath("//text()", smart_strings=False)
+_UNSEEN: Final = ("head", "script", "style", "noscript", "template")
+
+
+def visible_text(root: etree._Element) -> str:
+    """The text as a reader sees it: one line for each block, runs of white space as one space. Takes scripts out of
+    the tree, so it comes after whatever else wants to see them."""
+    etree.strip_elements(root, *_UNSEEN, with_tail=False)
+    whole = "".join(_ALL_TEXT(root)).replace("\xa0", " ").replace("\t", " ")
+    lines = (line if "  " not in line else " ".join(line.split()) for line in whole.split("\n"))
+    return "\n".join([kept for line in lines if (kept := line.strip())])
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+_LINKING: Final = ("a", "area", "iframe", "frame", "link", "meta")
+_FOLLOWED_RELS: Final = frozenset({"next", "prev", "canonical"})
+_REFRESH: Final = re.compile(r"\s*[\d.]*\s*[;,]?\s*(?:url\s*=\s*)?['\"]?([^'\"]+)", re.IGNORECASE)
+_ROBOTS_NAMES: Final = frozenset({"robots", "msgd"})
+
+
+def _says_nofollow(values: Iterable[str]) -> bool:
+    return any(word in ("nofollow", "none") for value in values for word in re.split(r"[\s,:]+", value.lower()))
+
+
+def _links(root: etree._Element, base: Base, scope: Scope) -> Sequence[Address]:
+    """The admitted links, each once, in document order; none if the page says nofollow."""
+    references = _references(root)
+    if references is None:
+        return ()
+    stated = root.find(".//base[@href]")
+    if stated is not None:
+        moved = base.resolve(stated.get("href", ""))
+        if moved is not None:
+            base = Base(moved.url, base.encoding)
+    links: dict[str, Address] = {}
+    for reference in references:
+        link = base.resolve(reference)
+        if link is not None and link.key not in links and scope.admits(link):
+            links[link.key] = link
+            if len(links) == PAGE_LINKS:
+                break
+    return tuple(links.values())
+
+
+def _references(root: etree._Element) -> Iterator[str] | None:
+    """What the page refers to, as it stands there, each once; None if it asks not to be followed."""
+    references: dict[str, None] = {}
+    for element in root.iter(*_LINKING):
+        tag = element.tag
+        if tag == "a" or tag == "area":
+            reference = element.get("href")
+            rel = element.get("rel")
+            if reference and (rel is None or "nofollow" not in rel.lower().split()):
+                references[reference] = None
+        elif tag == "link":
+            if not _FOLLOWED_RELS.isdisjoint(element.get("rel", "").lower().split()):
+                references[element.get("href", "")] = None
+        elif tag == "meta":
+            content = element.get("content", "")
+            if element.get("name", "").lower() in _ROBOTS_NAMES and _says_nofollow([content]):
+                return None
+            if element.get("http-equiv", "").lower() == "refresh" and (target := _REFRESH.match(content)):
+                references[target[1]] = None
+        else:
+            references[element.get("src", "")] = None
+    references.pop("", None)
+    return iter(references)
