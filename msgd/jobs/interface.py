@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
 
+from msgd.broker.topology import EVENTS
 from msgd.database import Transaction
 from msgd.messages.envelope import Message
 from msgd.messages.events import Recorded
@@ -75,7 +76,8 @@ class Job(Struct, frozen=True, kw_only=True):
     cancel_requested: bool = False
     recorded: bool = False  # whether the journal has the event of its end
     parent: str = ""
-    children: int = 0  # not yet ended
+    parent_slice: int | None = None  # the slice at which the parent waits for this job; None: it does not
+    children: int = 0  # not yet ended, of those that this job waits for
     reply_to: str = ""
     correlation_id: str = ""
     traceparent: str = ""
@@ -86,8 +88,15 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def shown_state(self) -> State:
-        """The state to tell: an end counts once its event is recorded, so that "done" never precedes a result."""
-        return self.state if self.recorded or not self.ended else State.RUNNING
+        """The state to tell.
+
+        An end counts once its event is recorded, so that "done" never precedes a result; and between two slices a job
+        is queued for msgd only: for whoever watches, it runs.
+        """
+        if self.ended:
+            return self.state if self.recorded else State.RUNNING
+        between = self.state is State.QUEUED and self.started_ms is not None and self.attempt == 0
+        return State.RUNNING if between else self.state
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -213,12 +222,13 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     job: str
     exchange: str
     key: str
-    message: Message
+    message: Message  # of an event: with ``msgd-outbox``, this row's id
+    sent: int = 0  # how often the broker has confirmed it
 
     @property
-    def is_job(self) -> bool:
-        """Whether it calls a worker (deleted at the confirm), not an event (deleted by the recorder)."""
-        return "msgd-slice" in self.message.headers
+    def is_event(self) -> bool:
+        """Whether the recorder deletes it as it stores the event; a call of a worker is deleted at its confirm."""
+        return self.exchange == EVENTS
 
 
 Write = Callable[[Transaction], T]
@@ -284,7 +294,9 @@ class Jobs(Protocol):
         problem: Problem | None = None,
         write: Write[object] | None = None,
     ) -> None:
-        """End the run, its event in the outbox: ``done`` with the result, ``failed`` with the problem, ``cancelled``."""
+        """End the run, its event in the outbox: ``done`` with the result, ``failed`` with the problem or ``cancelled``.
+
+        The ``write`` of a worker is made in the same transaction."""
 
     # -- keeping it alive ---------------------------------------------------------------------------------------------
 
