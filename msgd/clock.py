@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 
 class DelayedCall(Protocol):
     """A call that is to come."""
@@ -26,3 +28,10 @@ class Clock(Protocol):
         """Seconds since some moment; of a reactor, since 1970."""
 
     def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any, **kw: Any) -> DelayedCall: ...
+
+
+def sleep(clock: Clock, seconds: float) -> Deferred[None]:
+    """Fires after so many seconds. Cancel it to wake up early, with CancelledError."""
+    waiter: Deferred[None] = Deferred(lambda _: call.cancel())
+    call = clock.callLater(seconds, waiter.callback, None)
+    return waiter

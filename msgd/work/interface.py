@@ -22,6 +22,7 @@ from msgd.jobs.interface import Job, Submission, TypeInfo
 from msgd.messages import json
 
 P = TypeVar("P", bound=Struct)
+P_co = TypeVar("P_co", bound=Struct, covariant=True)
 T = TypeVar("T")
 
 
@@ -90,14 +91,14 @@ Outcome = Done | Continue | Retry | Failed | Wait
 """An error raised instead counts as Retry if it is a retryable MsgdError or unexpected, else as Failed."""
 
 
-class Context(Protocol[P]):
+class Context(Protocol[P_co]):
     """One attempt at one slice, as its worker sees it."""
 
     @property
     def job(self) -> Job: ...
 
     @property
-    def params(self) -> P: ...
+    def params(self) -> P_co: ...
 
     @property
     def state(self) -> Any:
@@ -138,4 +139,4 @@ class Worker(Protocol[P]):
         """Called before the first job."""
 
     async def stop(self) -> None:
-        """Called after the last."""
+        """Called after the last, also if ``start`` failed or was cancelled."""
