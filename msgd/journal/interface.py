@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, overload
 
 from msgspec import Struct
 
@@ -110,13 +110,14 @@ class Journal(Protocol):
     async def release(self, lease: Lease) -> None:
         """Give it up at once; harmless if lost."""
 
+    @overload
     async def append(
         self,
         lease: Lease,
         events: Sequence[Event],
         *,
         live_pos: int | None = None,
-        within: Callable[[Transaction, Sequence[Event], Sequence[Recorded]], W] | None = None,
+        within: Callable[[Transaction, Sequence[Event], Sequence[Recorded]], W],
     ) -> Appended[W]:
         """Store a batch in one transaction: lock the head, check the lease, drop stale and known events, number and
         store the others, move the head.
@@ -127,6 +128,11 @@ class Journal(Protocol):
         transaction with all the events given and those recorded. Raises LeaseLost; InvalidInput if the database
         refuses an event's data (then nothing is stored: try them one by one).
         """
+
+    @overload
+    async def append(
+        self, lease: Lease, events: Sequence[Event], *, live_pos: int | None = None, within: None = None
+    ) -> Appended[None]: ...
 
     async def lived(self, lease: Lease, pos: int) -> None:
         """Live push has come to ``pos``. Raises LeaseLost."""

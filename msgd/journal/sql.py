@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 from sqlalchemy import insert, select, update
 
@@ -51,6 +51,16 @@ class SQLJournal:
     async def release(self, lease: Lease) -> None:
         await self._database.write(lambda transaction: leases.release(transaction, lease))
 
+    @overload
+    async def append(
+        self, lease: Lease, events: Sequence[Event], *, live_pos: int | None = None, within: Within[W]
+    ) -> Appended[W]: ...
+
+    @overload
+    async def append(
+        self, lease: Lease, events: Sequence[Event], *, live_pos: int | None = None, within: None = None
+    ) -> Appended[None]: ...
+
     async def append(
         self,
         lease: Lease,
@@ -58,7 +68,7 @@ class SQLJournal:
         *,
         live_pos: int | None = None,
         within: Within[W] | None = None,
-    ) -> Appended[W]:
+    ) -> Appended[W] | Appended[None]:
         topics = self._known_topics.under(lease)
         try:
             appended, changed = await self._database.write(

@@ -25,7 +25,8 @@ DAY_MS = 24 * HOUR_MS
 
 def event(topic: str, id_: str, **others: Any) -> Event:
     """An event of which only what a test is about is said."""
-    return Event(**{"topic": topic, "id": id_, "type": "said", "source": "ann", "time_ms": 5, "data": b"1"} | others)
+    plain: dict[str, Any] = {"type": "said", "source": "ann", "time_ms": 5, "data": b"1"}
+    return Event(topic=topic, id=id_, **plain | others)
 
 
 def seqs(page: Page | Appended[Any]) -> list[tuple[str, int]]:
