@@ -15,6 +15,8 @@ PROJECT := setup.cfg pyproject.toml requirements.lock
 # Tests to run (TESTS=tests.broker), and what else trial is told (TRIAL=--until-failure).
 TESTS ?= tests
 TRIAL ?=
+# What to measure (BENCH=broker): each is a module of bench/.
+BENCH ?= $(patsubst bench/%.py,%,$(filter-out bench/_%.py,$(sort $(wildcard bench/*.py))))
 
 .PHONY: help demo test unit lint bench dist lock clean
 .DELETE_ON_ERROR:
@@ -39,7 +41,7 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.bench
 	@sh tests/debian-packages.sh
-	@$(BIN)/python -m bench $(BENCH)
+	@for each in $(BENCH); do $(BIN)/python -m bench.$$each || exit 1; done
 
 dist: $(VENV)/.tests
 	@$(BIN)/python -m build --outdir dist .
