@@ -16,6 +16,7 @@ from msgd.notifier.results import Results
 from msgd.notifier.views import job_brief, job_view, jobs_view, type_view
 
 LIST_DEFAULT: Final = 50
+STATES: Final = frozenset(state.value for state in State)
 
 
 class JobsApi:
@@ -52,8 +53,8 @@ class JobsApi:
         """A page of one's own jobs, newest first; of all jobs for who administers them."""
         who = call.principal
         state = call.text("state")
-        if state and state not in State:
-            raise InvalidInput(f"state={state[:40]!r} must be one of {', '.join(State)}", where="state")
+        if state and state not in STATES:
+            raise InvalidInput(f"state={state[:40]!r} must be one of {', '.join(sorted(STATES))}", where="state")
         before = call.text("before")
         if before and not is_word(before):
             raise InvalidInput("before must be a job's id", where="before")

@@ -36,7 +36,7 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there: prepare for the body."""
-        super().gotLength(0)  # type: ignore[no-untyped-call]  # a buffer in memory, whatever the length
+        super().gotLength(0)  # a buffer in memory, whatever the length
         self.limit = self.channel.site.body_limit(self.channel._command.decode("latin-1"), self.channel._path)
         self.received = 0
 
@@ -44,7 +44,7 @@ class BoundedRequest(Request):
         """Keep a piece of the body, or swallow it."""
         self.received += len(data)
         if self.received <= self.limit:
-            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+            super().handleContentChunk(data)
         elif self.received > self.limit + SWALLOW_BYTES:
             self.channel.transport.abortConnection()
 

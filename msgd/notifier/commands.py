@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from msgd.broker import topology
 from msgd.broker.interface import Broker
@@ -164,20 +164,15 @@ class Commands:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def publish(self, who: Principal, requests: Sequence[EventRequest]) -> Awaitable[list[str]]:
-        """Publish events, all or (if one is refused) none; fires with their ids once the broker has them.
+        """Publish events in their order; the awaitable gives their ids once the broker has all of them.
 
-        Everything is checked, and handed to the broker in order, before this returns.
+        Raises at once, having published none, if one is refused or the broker takes none (BrokerUnavailable).
         """
         events = [self._event(who, request, index) for index, request in enumerate(requests)]
         if not self._broker.accepting:
             raise BrokerUnavailable("the broker takes no events now: publish again, under the same ids")
-        confirms = [
-            self._broker.publish(topology.EVENTS, event.topic, event_to_message(event)).addCallback(
-                lambda _, event=event: event.id
-            )
-            for event in events
-        ]
-        return gatherResults(confirms, consumeErrors=True).addErrback(lambda failed: failed.value.subFailure)
+        confirms = [self._broker.publish(topology.EVENTS, one.topic, event_to_message(one)) for one in events]
+        return _confirmed([event.id for event in events], gatherResults(confirms, consumeErrors=True))
 
     def _event(self, who: Principal, request: EventRequest, index: int) -> Event:
         where = f"[{index}]" if index else ""
@@ -203,6 +198,14 @@ class Commands:
             time_ms=now_ms,
             data=json.check(bytes(request.data), where=f"{where}data"),
         )
+
+
+async def _confirmed(ids: list[str], confirms: Deferred[list[None]]) -> list[str]:
+    try:
+        await confirms
+    except FirstError as error:
+        error.subFailure.raiseException()
+    return ids
 
 
 def _no_job(job: str) -> NotFound:

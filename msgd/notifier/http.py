@@ -42,7 +42,7 @@ class Door(Resource):
     isLeaf = True
 
     def __init__(self, routes: Sequence[Route], *, tokens: Tokens, origins: Origins, clock: Clock) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._router = Router(routes)
         self._tokens = tokens
         self._origins = origins
@@ -151,9 +151,7 @@ class DoorSite(Site):
     displayTracebacks = False
 
     def __init__(self, door: Door, reactor: Any) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            door, timeout=IDLE_S, reactor=reactor, parsePOSTFormSubmission=False
-        )
+        super().__init__(door, timeout=IDLE_S, reactor=reactor, parsePOSTFormSubmission=False)
         self.body_limit: Callable[[str, bytes], int] = door.body_limit
 
     def log(self, request: Any) -> None:

@@ -34,7 +34,7 @@ BOM: Final = "\ufeff".encode()
 """Spreadsheets take a CSV without it for Latin-1; other programs trip over it. So it is asked for (``bom=1``)."""
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?")
-_FORMULA: Final = re.compile(r"\s*[=+\-@\t\r＝＋－＠]")  # noqa: RUF001  (full-width forms work as formulas too)
+_FORMULA: Final = re.compile(r"\s*[=+\-@\t\r＝＋－＠]")
 
 
 def record(recorded: Recorded) -> dict[str, Any]:

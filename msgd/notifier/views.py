@@ -19,11 +19,11 @@ from msgd.messages.wire import format_time
 _NULL: Final = Raw(b"null")
 
 
-class EventView(Struct, frozen=True, tag_field="op", tag="event"):
-    """An event as every client sees it; ``subscription`` is the pattern it came by, where that is not its topic."""
+class EventView(Struct, frozen=True):
+    """An event in a page of history."""
 
     topic: str
-    seq: int | None
+    seq: int | None  # None: transient
     cursor: str | None
     id: str
     type: str
@@ -32,46 +32,35 @@ class EventView(Struct, frozen=True, tag_field="op", tag="event"):
     data: Raw
 
 
-class _PatternEvent(EventView, frozen=True, tag_field="op", tag="event"):
+class EventMessage(EventView, frozen=True, tag_field="op", tag="event", omit_defaults=True):
+    """An event in ``msgd.v1``. ``subscription`` is the pattern that it came by, where that is not its topic, so that a
+    client with overlapping subscriptions knows whose cursor has moved."""
+
     subscription: str = ""
 
 
-class _PlainEvent(Struct, frozen=True):
-    topic: str
-    seq: int | None
-    cursor: str | None
-    id: str
-    type: str
-    source: str
-    time: str
-    data: Raw
-
-
-def _fields(epoch: str, event: LiveEvent) -> tuple[Any, ...]:
-    cursor = None if event.pos is None else str(Cursor(epoch, event.pos))
-    return (
-        event.topic,
-        event.seq,
-        cursor,
-        event.id,
-        event.type,
-        event.source,
-        format_time(event.time),
-        event.data,
-    )
+def _fields(epoch: str, event: LiveEvent) -> dict[str, Any]:
+    return {
+        "topic": event.topic,
+        "seq": event.seq,
+        "cursor": None if event.pos is None else str(Cursor(epoch, event.pos)),
+        "id": event.id,
+        "type": event.type,
+        "source": event.source,
+        "time": format_time(event.time),
+        "data": event.data,
+    }
 
 
 def event_message(epoch: str, event: LiveEvent, subscription: str) -> bytes:
-    """The ``event`` message of ``msgd.v1``; it names the subscription where that is a pattern, so that a client with
-    overlapping ones knows whose cursor has moved."""
-    if subscription == event.topic:
-        return json.encode(EventView(*_fields(epoch, event)))
-    return json.encode(_PatternEvent(*_fields(epoch, event), subscription=subscription))
+    """The ``event`` message for the readers of one subscription."""
+    by = "" if subscription == event.topic else subscription
+    return json.encode(EventMessage(**_fields(epoch, event), subscription=by))
 
 
-def event_view(epoch: str, recorded: Recorded) -> Struct:
+def event_view(epoch: str, recorded: Recorded) -> EventView:
     """An event of a page of history."""
-    return _PlainEvent(*_fields(epoch, live_event(recorded.event, recorded.seq, recorded.pos)))
+    return EventView(**_fields(epoch, live_event(recorded.event, recorded.seq, recorded.pos)))
 
 
 def gap_view(gap: Gap) -> dict[str, Any]:
