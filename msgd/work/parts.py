@@ -66,8 +66,7 @@ class Parts:
                 if self._phase is not _Phase.STARTING:
                     raise CancelledError  # stop came, and the start of this part did not heed its cancellation
         except Exception:
-            self._phase = _Phase.STOPPING
-            await self._wind_down()
+            await self._wound_down()
             raise
         self._phase = _Phase.RUNNING
 
@@ -75,8 +74,7 @@ class Parts:
         """Stop what was begun, the last first. A start under way is cancelled. An error is logged, and the others are
         stopped all the same. Every caller returns when the last part has stopped."""
         if self._phase in (_Phase.NEW, _Phase.RUNNING):
-            self._phase = _Phase.STOPPING
-            await self._wind_down()
+            await self._wound_down()
         elif self._phase is _Phase.STARTING:
             self._phase = _Phase.STOPPING
             if self._starting is not None:
@@ -84,6 +82,12 @@ class Parts:
             await self._stopped.wait()
         else:
             await self._stopped.wait()
+
+    def _wound_down(self) -> Deferred[None]:
+        """Fires when all has stopped. Cancelling it ends the waiting, not the stops: they go to their end."""
+        self._phase = _Phase.STOPPING
+        Deferred.fromCoroutine(self._wind_down())
+        return self._stopped.wait()
 
     async def _wind_down(self) -> None:
         while self._begun:
