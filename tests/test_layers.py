@@ -27,6 +27,7 @@ LAYERS: Final = {
     "msgd.broker.embedded": ADAPTERS,
     "msgd.jobs": ADAPTERS,
     "msgd.jobs.__init__": CONTRACTS,
+    "msgd.jobs.backoff": CONTRACTS,
     "msgd.jobs.interface": CONTRACTS,
     "msgd.jobs.tables": CONTRACTS,
     "msgd.jobs.transitions": CONTRACTS,
