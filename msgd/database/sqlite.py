@@ -18,7 +18,8 @@ from msgd.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 BUSY_S: Final = 10.0
-"""How long to wait for another process's writing transaction: theirs are as short as ours."""
+"""How long to wait for another process's writing transaction: theirs are as short as ours. ``?timeout=`` in the URL
+says otherwise."""
 
 JOINED: Final = 500
 """Changes in one transaction: enough to hide the cost of the sync, few enough not to hold up the first of them."""
@@ -106,13 +107,15 @@ class SQLiteStore:
 
 
 def _engine(url: URL, size: int, *, begin: str, read_only: bool = False) -> Engine:
+    if "timeout" not in url.query:
+        url = url.update_query_dict({"timeout": str(BUSY_S)})
     engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
         # A connection moves between our threads, and is never used by two at a time.
-        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        connect_args={"check_same_thread": False},
     )
     pragmas = [*_PRAGMAS, "query_only = ON"] if read_only else _PRAGMAS
 
