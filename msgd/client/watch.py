@@ -49,6 +49,10 @@ class _Connection(WebSocketClientProtocol):
         else:
             self.transport.resumeProducing()
 
+    def say(self, operation: Message) -> None:
+        send: Any = self.sendMessage
+        send(json.encode(operation))
+
     def onOpen(self) -> None:
         self.factory.watch._opened(self)
 
@@ -163,7 +167,7 @@ class Watch:
             operation: Message = {"op": "subscribe", "topic": topic, "ref": ref}
             if since is not None:
                 operation["since"] = since
-            connection.sendMessage(json.encode(operation))
+            connection.say(operation)
 
     def _received(self, message: Message) -> None:
         op = message.get("op")

@@ -1,0 +1,114 @@
+"""The daemons in one table, and what each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from msgd.app.adapters import Adapters
+from msgd.app.options import OneOfManyOptions, Options
+from msgd.app.service import DaemonService
+from msgd.config import Settings
+from msgd.notifier.auth import SecretKeys, check_exposure, own_secret, read_secret
+from msgd.notifier.service import Notifier
+from msgd.services.crawler.params import CRAWL
+from msgd.services.crawler.worker import Crawler
+from msgd.services.recorder.service import Recorder
+from msgd.work import JobType, Worker
+from msgd.work.attempt import Limits
+from msgd.work.parts import Part, Parts
+from msgd.work.runner import Runner
+
+BUILT_IN: Final[Mapping[str, JobType[Any]]] = {type_.name: type_ for type_ in (CRAWL,)}
+"""Job types whose params the notifier checks at the door."""
+
+
+# -- what they are made of -------------------------------------------------------------------------------------------
+
+
+def _ground(adapters: Adapters) -> list[Part]:
+    """What every daemon stands on."""
+    return [adapters.database, adapters.broker, adapters.outbox]
+
+
+def _recorder(adapters: Adapters) -> Part:
+    return Recorder(adapters)
+
+
+def _runner(adapters: Adapters, workers: Sequence[Worker[Any]]) -> Part:
+    return Runner(
+        workers,
+        jobs=adapters.jobs,
+        broker=adapters.broker,
+        clock=adapters.reactor,
+        process=adapters.process,
+        limits=_limits(adapters.settings),
+    )
+
+
+def _limits(settings: Settings) -> Callable[[str], Limits]:
+    def limits(type_: str) -> Limits:
+        given = settings.job(type_)
+        return Limits(given.concurrency, given.slice, given.attempts)
+
+    return limits
+
+
+def _crawler(adapters: Adapters) -> Worker[Any]:
+    return Crawler(adapters)
+
+
+def _notifier(adapters: Adapters) -> Part:
+    return Notifier(adapters)
+
+
+def keys(settings: Settings) -> SecretKeys:
+    """What tokens are verified with. Raises ConfigError, also for a door open to a network without a configured key."""
+    if settings.auth.secret_file:
+        return SecretKeys(read_secret(Path(settings.auth.secret_file)))
+    check_exposure(settings.notifier.listen)
+    return SecretKeys(own_secret(Path(settings.secret_file)))
+
+
+def all_in_one(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> Parts:
+    """All services in one process, and workers of other job types beside them."""
+    return Parts(
+        [
+            *_ground(adapters),
+            _recorder(adapters),
+            _runner(adapters, [_crawler(adapters), *workers]),
+            _notifier(adapters),
+        ]
+    )
+
+
+def workers_only(adapters: Adapters, workers: Sequence[Worker[Any]]) -> Parts:
+    """A process that performs jobs of these workers' types, beside the other daemons."""
+    return Parts([*_ground(adapters), _runner(adapters, workers)])
+
+
+# -- what twistd knows of them ---------------------------------------------------------------------------------------
+
+
+class Daemon:
+    """One daemon as ``ServiceMaker`` wants it: an object with ``Options`` and ``makeService``."""
+
+    def __init__(self, name: str, build: Callable[[Adapters], Parts], *, alone: bool = False) -> None:
+        """``alone``: it is all there is of msgd, so it may use the embedded defaults."""
+        self.name = name
+        self.build = build
+        self.Options: type[Options] = Options if alone else OneOfManyOptions
+
+    def makeService(self, options: Options) -> DaemonService:
+        """The daemon as a service that has not done anything yet."""
+        from twisted.internet import reactor
+
+        adapters = Adapters(options.settings, reactor, self.name)
+        return DaemonService(reactor, self.name, lambda: self.build(adapters))
+
+
+msgd: Final = Daemon("msgd", all_in_one, alone=True)
+recorder: Final = Daemon("recorder", lambda adapters: Parts([*_ground(adapters), _recorder(adapters)]))
+notifier: Final = Daemon("notifier", lambda adapters: Parts([*_ground(adapters), _notifier(adapters)]))
+crawler: Final = Daemon("crawler", lambda adapters: workers_only(adapters, [_crawler(adapters)]))

@@ -1,0 +1,5 @@
+"""``python -m msgd.cli``."""
+
+from msgd.cli.main import main
+
+main()

@@ -1,0 +1,133 @@
+"""``msgd crawl``: submit a crawl, show its results as they come, keep them as CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from msgd.cli.following import Bar, follow
+from msgd.cli.output import out, print_json, result_line, say
+from msgd.cli.running import run
+from msgd.cli.server import Server, pass_server
+from msgd.client import Client
+from msgd.errors import ConfigError
+
+_NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
+_ATTRIBUTE: Final = re.compile(r"(.*)::attr\(([\w:-]+)\)", re.DOTALL)
+
+
+def criterion(kind: str, text: str) -> dict[str, str]:
+    """``[NAME=]EXPRESSION`` as a ``match`` entry; ``SELECTOR::attr(href)`` takes an attribute instead of the text."""
+    named = _NAMED.fullmatch(text)
+    entry = {"name": named[1], kind: named[2]} if named else {kind: text}
+    attribute = _ATTRIBUTE.fullmatch(entry[kind]) if kind == "css" else None
+    if attribute:
+        entry |= {kind: attribute[1], "attr": attribute[2]}
+    return entry
+
+
+@click.command()
+@click.argument("url")
+@click.option("--match", "regexes", multiple=True, metavar="[NAME=]REGEX", help="Regular expression over the text.")
+@click.option("--css", multiple=True, metavar="[NAME=]SELECTOR", help="CSS selector; ::attr(NAME) takes an attribute.")
+@click.option("--xpath", multiple=True, metavar="[NAME=]XPATH", help="XPath expression.")
+@click.option("--text", multiple=True, metavar="[NAME=]WORDS", help="Plain words, in any case.")
+@click.option("--max-pages", type=click.IntRange(min=1), help="Stop after this many pages.  [default: 1000]")
+@click.option("--depth", type=click.IntRange(min=0), help="Follow links this deep.  [default: 5]")
+@click.option("--delay", help='Seconds between requests to a host, or "auto".  [default: auto]')
+@click.option("--concurrency", type=click.IntRange(min=1), help="Requests at once.  [default: 8]")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results there.")
+@click.option("--json", "as_json", is_flag=True, help="Results as lines of JSON.")
+@click.option("--detach", is_flag=True, help="Print the job's id and leave it running.")
+@pass_server
+def crawl(server: Server, /, url: str, csv_file: Path | None, as_json: bool, detach: bool, **given: Any) -> None:
+    """Crawl the site at URL and print what matches, as it is found.
+
+    Ctrl-C leaves the crawl running: msgd watch and msgd jobs cancel go on from there.
+    """
+    if "://" not in url:
+        url = f"http://{url}"
+    params = crawl_params(url, given)
+    run(lambda reactor: _crawl(server.client(reactor), reactor, params, csv_file, as_json, detach))
+
+
+def crawl_params(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's params from the command's options; what was not given is left to the server."""
+    match = [
+        criterion(kind, text)
+        for option, kind in (("regexes", "regex"), ("css", "css"), ("xpath", "xpath"), ("text", "text"))
+        for text in given[option]
+    ]
+    params: dict[str, Any] = {"url": url, "match": match}
+    params |= {name: given[name] for name in ("max_pages", "depth", "concurrency") if given[name] is not None}
+    if given["delay"] is not None:
+        try:
+            params["delay"] = given["delay"] if given["delay"] == "auto" else float(given["delay"])
+        except ValueError:
+            raise click.BadParameter('a number of seconds, or "auto"', param_hint="--delay") from None
+    return params
+
+
+async def _crawl(
+    client: Client, reactor: Any, params: dict[str, Any], csv_file: Path | None, as_json: bool, detach: bool
+) -> int:
+    job = (await client.submit("crawl", params))["id"]
+    if detach:
+        out.print(job)
+        return 0
+    say(f"job {job}", style="dim")
+    trigger = reactor.addSystemEventTrigger(
+        "before",
+        "shutdown",
+        lambda: say(f"The crawl goes on. See it with: msgd watch job.{job}; end it with: msgd jobs cancel {job}"),
+    )
+    try:
+        code = await follow_crawl(client, job, params["url"], as_json=as_json)
+    finally:
+        reactor.removeSystemEventTrigger(trigger)
+    if csv_file is not None:
+        await write_csv(client, job, csv_file)
+    return code
+
+
+async def follow_crawl(client: Client, job: str, label: str, *, as_json: bool) -> int:
+    """Show a crawl to its end: results to stdout, a bar and a summary to stderr; returns the exit code."""
+    summary: dict[str, Any] = {}
+    bar = Bar(label)
+
+    def show(type_: str, message: Mapping[str, Any]) -> None:
+        if type_ == "result":
+            if as_json:
+                print_json({**message["data"], "seq": message["seq"], "time": message["time"]})
+            else:
+                out.print(result_line(message["data"]))
+        elif type_ == "page" and message["data"].get("error"):
+            problem = message["data"]["error"]
+            reason = problem.get("message", problem) if isinstance(problem, dict) else problem
+            say(f"{message['data']['url']}: {reason}", style="yellow")
+        elif type_ == "done" and isinstance(message["data"], dict):
+            summary.update(message["data"])
+
+    code = await follow(client, job, bar=bar, show=show)
+    if code == 0:
+        counts = summary.get("result", summary)
+        told = ", ".join(f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int) and value)
+        say(f"done: {told}" if told else "done", style="green")
+    return code
+
+
+async def write_csv(client: Client, job: str, path: Path) -> None:
+    """Save the job's results as CSV. Raises ConfigError if the file cannot be written."""
+    rows = -1
+    try:
+        with path.open("wb") as file:
+            async for line in client.results(job, "csv"):
+                file.write(line + b"\r\n")
+                rows += 1
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", where=str(path)) from None
+    say(f"{max(rows, 0):,} rows in {path}")

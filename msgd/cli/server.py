@@ -1,0 +1,72 @@
+"""Which server to talk to, and as whom: ``--url`` and ``--token``, else what the configuration says."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from msgd.client import Client
+from msgd.config import Settings, load
+from msgd.errors import ConfigError
+from msgd.notifier.auth import make_token
+
+TOKEN_VARIABLE: Final = "MSGD_TOKEN"  # noqa: S105 - a name
+URL_VARIABLE: Final = "MSGD_URL"
+OWN_TOKEN_S: Final = 3600
+"""Life of a token that a command makes for itself from the secret file."""
+
+
+class Server:
+    """Where commands go. Reads the configuration only when something needs it."""
+
+    def __init__(self, config: str | None, url: str | None, token: str | None) -> None:
+        self._config = config
+        self._url = url or os.environ.get(URL_VARIABLE)
+        self._token = token or os.environ.get(TOKEN_VARIABLE)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises ConfigError."""
+        return load(self._config)
+
+    @property
+    def url(self) -> str:
+        """The server's root."""
+        return self._url or address(self.settings.notifier.listen[0])
+
+    def token(self) -> str:
+        """The token given, else one of our own if the secret file can be read, else none."""
+        if self._token:
+            return self._token
+        if self._url:
+            return ""
+        try:
+            secret = Path(self.settings.secret_file).read_bytes()
+        except OSError:
+            return ""
+        return make_token(secret, sub=getpass.getuser(), can=["admin:#"], ttl_s=OWN_TOKEN_S)
+
+    def client(self, reactor: Any) -> Client:
+        return Client(reactor, self.url, self.token())
+
+
+def address(endpoint: str) -> str:
+    """The URL under which a Twisted endpoint (``tcp:8080:interface=127.0.0.1``) is reached from this machine."""
+    kind, *arguments = endpoint.split(":")
+    named = dict(part.split("=", 1) for part in arguments if "=" in part)
+    plain = [part for part in arguments if "=" not in part]
+    port = named.get("port") or (plain[0] if plain else "")
+    if kind not in ("tcp", "tcp6", "ssl") or not port.isdecimal():
+        raise ConfigError(f"the address of {endpoint!r} cannot be told; say it with --url", where="notifier.listen")
+    host = named.get("interface", "").replace("\\", "")
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - everywhere is also here
+        host = "127.0.0.1"
+    return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+pass_server = click.make_pass_decorator(Server)

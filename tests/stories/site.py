@@ -1,0 +1,95 @@
+"""A site of known content on loopback, in threads of the test's own process, that can be slow on purpose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+
+class _Quiet:
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class Site:
+    """Pages by path, ``/page/0`` … in a tree, each with two prices and links to its children; counts its requests."""
+
+    def __init__(self, pages: int, *, latency_s: float = 0.0, branching: int = 8) -> None:
+        self.pages = pages
+        self.requests: Counter[str] = Counter()
+        self._branching = branching
+        site = self
+
+        class Pages(_Quiet, BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                site.requests[self.path] += 1
+                if latency_s:
+                    time.sleep(latency_s)  # the site is slow: that is what is asked of it
+                body = site.body(self.path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+        self._server = _Server(("127.0.0.1", 0), Pages)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/page/0"
+
+    def body(self, path: str) -> bytes | None:
+        """The page at ``path``, None if there is none."""
+        if not path.startswith("/page/") or not path[6:].isdecimal() or int(path[6:]) >= self.pages:
+            return None
+        number = int(path[6:])
+        children = range(number * self._branching + 1, min((number + 1) * self._branching + 1, self.pages))
+        links = "".join(f'<li><a href="/page/{child}">page {child}</a></li>' for child in children)
+        return (
+            f"<!doctype html><title>Page {number}</title><p>costs <b>EUR {number}.10</b> or <b>EUR {number}.20</b></p>"
+            f'<ul>{links}</ul><a href="/page/0">home</a>'
+        ).encode()
+
+    def results(self) -> set[tuple[str, str]]:
+        """What a crawl for ``EUR [0-9.]+`` finds: (path, value)."""
+        return {(f"/page/{number}", f"EUR {number}.{cents}0") for number in range(self.pages) for cents in (1, 2)}
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def serve(case: SynchronousTestCase, pages: int, *, latency_s: float = 0.0) -> Site:
+    """A running Site that ends with the test."""
+    site = Site(pages, latency_s=latency_s)
+    site.start()
+    case.addCleanup(site.close)
+    return site
+
+
+def serve_folder(case: SynchronousTestCase, folder: Path) -> str:
+    """The URL of a folder of files, served until the test ends."""
+
+    class Files(_Quiet, SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+    make: Callable[..., SimpleHTTPRequestHandler] = partial(Files, directory=str(folder))
+    server = _Server(("127.0.0.1", 0), make)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    case.addCleanup(server.server_close)
+    case.addCleanup(server.shutdown)
+    return f"http://127.0.0.1:{server.server_address[1]}/"
