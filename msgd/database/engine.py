@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFromThreads
 
 from msgd.database.group import Group, Q, R
@@ -55,19 +55,34 @@ class Database:
         self._store = _store(url, threads)
         self.dialect = "sqlite" if isinstance(self._store, SQLiteStore) else "postgresql"
         self._open = False
+        self._turn = DeferredLock()  # of start and stop: they may be called while the other is under way
         self._writer: Worker | None = None
         self._reader: Worker | None = None
         self._waiting: deque[_Job] = deque()
         self._writing = 0
         self._reading = 0
-        self._idle: list[Deferred[None]] = []
+        self._idle: Deferred[None] | None = None
 
     async def start(self) -> None:
         """Connect and bring the schema up to date. Raises DatabaseUnavailable; may be called again then."""
-        if self._open:
-            return
-        self._writer = self._writer or self._workers(f"{self.dialect}-writer", self._store.writers)
-        self._reader = self._reader or self._workers(f"{self.dialect}-reader", self._threads)
+        await self._turn.acquire()
+        try:
+            if not self._open:
+                await self._start()
+        finally:
+            self._turn.release()
+
+    async def stop(self) -> None:
+        """Finish what was asked for, then close. Harmless if never started, or stopped before."""
+        await self._turn.acquire()
+        try:
+            await self._stop()
+        finally:
+            self._turn.release()
+
+    async def _start(self) -> None:
+        self._writer = self._workers(f"{self.dialect}-writer", self._store.writers)
+        self._reader = self._workers(f"{self.dialect}-reader", self._threads)
         try:
             await self._in_thread(self._writer, partial(self._store.open, self._prepare))
         except BaseException:
@@ -75,13 +90,11 @@ class Database:
             raise
         self._open = True
 
-    async def stop(self) -> None:
-        """Finish what was asked for, then close. Harmless if never started, or stopped before."""
+    async def _stop(self) -> None:
         self._open = False
         if self._waiting or self._writing or self._reading:
-            idle: Deferred[None] = Deferred()
-            self._idle.append(idle)
-            await idle
+            self._idle = Deferred()
+            await self._idle
         if self._writer is not None:
             await self._in_thread(self._writer, self._store.close)
         self._end_threads()
@@ -171,10 +184,9 @@ class Database:
         return result
 
     def _tell_idle(self) -> None:
-        if self._idle and not (self._waiting or self._writing or self._reading):
-            idle, self._idle = self._idle, []
-            for one in idle:
-                one.callback(None)
+        if self._idle is not None and not (self._waiting or self._writing or self._reading):
+            idle, self._idle = self._idle, None
+            idle.callback(None)
 
 
 def _store(url: str, threads: int) -> Store:

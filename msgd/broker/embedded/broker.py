@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import structs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.logger import Logger
 
 from msgd.broker import topology
@@ -21,6 +21,7 @@ from msgd.broker.embedded.routing import Router
 from msgd.broker.embedded.writer import Writer
 from msgd.broker.interface import Delivery, Observer
 from msgd.database import Database
+from msgd.database.threads import Threads, Worker
 from msgd.errors import BrokerUnavailable, InvalidInput, NotFound, Unroutable
 from msgd.messages.envelope import Message, to_bytes
 
@@ -37,12 +38,14 @@ _DEATH: Final = ("x-death", "x-first-death-", "x-last-death-")
 class EmbeddedBroker:
     """The contract of ``msgd.broker.interface`` within one process, over the SQLite file ``path``."""
 
-    def __init__(self, path: str | Path, *, reactor: Any) -> None:
-        """``reactor``: for time and for threads (IReactorTime, IReactorFromThreads)."""
+    def __init__(self, path: str | Path, *, reactor: Any, workers: Callable[[str, int], Worker] = Threads) -> None:
+        """``reactor``: for time and for threads (IReactorTime, IReactorFromThreads); ``workers``: as of Database."""
         self._path = Path(path).absolute()
         self._reactor = reactor
         self._lock = store.Lock(self._path)
-        self._database = Database(f"sqlite:///{self._path}", reactor=reactor, threads=1, prepare=store.prepare)
+        self._database = Database(
+            f"sqlite:///{self._path}", reactor=reactor, threads=1, prepare=store.prepare, workers=workers
+        )
         self._writer = Writer(self._database, reactor, self)
         self._router: Router[DurableQueue | EmbeddedReplies] = Router(topology.EXCHANGES)
         self._queues: dict[str, DurableQueue] = {}
@@ -55,7 +58,7 @@ class EmbeddedBroker:
         self._last_reply = 0
         self._connected = False
         self._blocked = ""
-        self._stopping: list[Deferred[None]] | None = None
+        self._changing = DeferredLock()  # start and stop may be called while the other is under way
         self._turn: Any = None  # an IDelayedCall
         self._busy: dict[DurableQueue, None] = {}
         self._busy_replies: dict[EmbeddedReplies, None] = {}
@@ -72,40 +75,46 @@ class EmbeddedBroker:
 
     async def start(self) -> None:
         """Open the file. Raises ConfigError if another process has it open, DatabaseUnavailable if it cannot be."""
-        if self._connected:
-            return
+        await self._changing.acquire()
+        try:
+            if not self._connected:
+                await self._start()
+        finally:
+            self._changing.release()
+
+    async def stop(self) -> None:
+        await self._changing.acquire()
+        try:
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.errback(BrokerUnavailable("the embedded broker was stopped"))
+            if self._connected:
+                await self._stop()
+        finally:
+            self._changing.release()
+
+    async def _start(self) -> None:
         self._lock.take()
         try:
             await self._database.start()
-            kept, self._last_id = await self._database.write(store.open_queues)
+            shapes = [*topology.QUEUES, *(shape for type_ in self._types for shape in _job_shapes(type_))]
+            needed = [shape.name for shape in shapes]
+            kept, self._last_id = await self._database.write(partial(store.open_queues, needed=needed))
         except BaseException:
             await self._database.stop()
             self._lock.release()
             raise
         self._writer = Writer(self._database, self._reactor, self)
-        self._connected = True
         for queue in kept:
             self._add(queue.number, _shape(queue.name), queue.messages)
-        shapes = [*topology.QUEUES, *(shape for type_ in self._types for shape in _job_shapes(type_))]
-        await self._declare_all(shapes)
+        self._connected = True
         for observer in self._observers:
             observer.connected()
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.callback(None)
 
-    async def stop(self) -> None:
-        if self._stopping is not None:
-            done: Deferred[None] = Deferred()
-            self._stopping.append(done)
-            await done
-            return
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            one.errback(BrokerUnavailable("the embedded broker was stopped"))
-        if not self._connected:
-            return
-        self._stopping = []
+    async def _stop(self) -> None:
         self._connected = False
         if self._turn is not None:
             self._turn.cancel()
@@ -125,9 +134,6 @@ class EmbeddedBroker:
             state.clear()
         for observer in self._observers:
             observer.disconnected("stopped")
-        others, self._stopping = self._stopping, None
-        for one in others:
-            one.callback(None)
 
     def observe(self, observer: Observer) -> None:
         self._observers.append(observer)

@@ -102,9 +102,9 @@ def prepare(transaction: Transaction) -> None:
         raise ConfigError(f"the embedded broker's file has format {found}; this msgd reads format {FORMAT}")
 
 
-def open_queues(transaction: Transaction) -> tuple[list[Kept], int]:
-    """The queues, and the highest number that a message has had. After a crash, what may have been in somebody's hands
-    is counted as delivered once more."""
+def open_queues(transaction: Transaction, needed: Iterable[str]) -> tuple[list[Kept], int]:
+    """The queues, those that are ``needed`` among them, and the highest number of a message. After a crash, what may
+    have been in somebody's hands is counted as delivered once more."""
     highest = 0
     queues = []
     for number, name, handed in transaction.exec_driver_sql("SELECT id, name, handed FROM queues").all():
@@ -120,7 +120,13 @@ def open_queues(transaction: Transaction) -> tuple[list[Kept], int]:
         ).one()
         queues.append(Kept(number, name, count))
         highest = max(highest, (newest or first) - first)
-    transaction.exec_driver_sql("UPDATE queues SET handed = 0")
+    close_queues(transaction)
+    known = {queue.name for queue in queues}
+    missing = [name for name in dict.fromkeys(needed) if name not in known]
+    if missing:
+        numbered = list(enumerate(missing, 1 + max((queue.number for queue in queues), default=0)))
+        add_queues(transaction, numbered)
+        queues += [Kept(number, name, 0) for number, name in numbered]
     return queues, highest
 
 
