@@ -138,7 +138,7 @@ class LayersTest(SynchronousTestCase):
         )
 
     def test_programs_have_tables_in_their_store(self) -> None:
-        """In a program ``store`` (and its ``tables``) alone works with the database; a Transaction may be handed through."""
+        """Of a program only ``store`` and its ``tables`` work with the database; others may hand a Transaction on."""
         self.refuse(
             "the database toolkit outside a store",
             [
