@@ -18,7 +18,7 @@ from msgd.broker.embedded.store import Lock
 from msgd.cli.crawl import crawl_params, follow_crawl
 from msgd.cli.output import err, say
 from msgd.cli.running import run
-from msgd.cli.sample_site import SampleSite
+from msgd.cli.sample_site import EMAIL, PRICE, SampleSite
 from msgd.client import Client
 from msgd.config import load
 from msgd.errors import ConfigError
@@ -29,7 +29,7 @@ PORTS: Final = 50
 """How many ports are tried for the dashboard before the demo gives up."""
 
 TOKEN_S: Final = 7 * 24 * 3600
-SAMPLE_MATCH: Final = ("price=€\\s?\\d+\\.\\d\\d", "email=[\\w.+-]+@[\\w-]+\\.[\\w.]+")
+SAMPLE_MATCH: Final = (f"price={PRICE}", f"email={EMAIL}")
 
 
 @click.command()

@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -53,7 +54,7 @@ class RabbitFailed(Exception):
 class HasCleanup(Protocol):
     """A test case."""
 
-    def addCleanup(self, f: object, /, *args: object) -> object: ...
+    def addCleanup(self, f: Callable[..., object], /, *args: object) -> object: ...
 
 
 class Node:

@@ -135,7 +135,7 @@ class KillingOutbox(Around):
 
     def post(self, rows: Sequence[OutboxRow]) -> None:
         for row in rows:
-            if not row.is_job:
+            if row.is_event:
                 self._trigger.reach("end|publish")
             elif row.key.endswith(".more"):
                 self._trigger.reach("save|continuation")
@@ -148,7 +148,7 @@ class KillingStore(Around):
     """Kills between a publish and the deletion of its row."""
 
     async def published(self, rows: Sequence[OutboxRow], **named: Any) -> None:
-        if any(row.is_job for row in rows):
+        if any(not row.is_event for row in rows):
             self._trigger.reach("publish|delete")
         await self._inner.published(rows, **named)
 
@@ -184,5 +184,5 @@ class KillingAdapters(Adapters):
 if __name__ == "__main__":
     from twisted.scripts.twistd import run
 
-    msgd.app.daemons.Adapters = KillingAdapters  # type: ignore[misc]
+    setattr(msgd.app.daemons, "Adapters", KillingAdapters)  # noqa: B010 - mypy forbids to assign to a class
     run()
