@@ -169,7 +169,7 @@ def _unless_gone(failure: Failure) -> None:
 
 def _check_accept(accept: str, produces: Sequence[str]) -> None:
     """Raises NotAcceptable if ``Accept`` rules out everything that a route produces (RFC 9110 §12.5.1)."""
-    if not accept:
+    if not accept or not produces:
         return
     for part in accept.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))

@@ -152,5 +152,5 @@ class Route(Struct, frozen=True, kw_only=True):
     path: str  # words in braces stand for one segment each
     endpoint: Endpoint
     open: bool = False  # to callers without a token
-    produces: tuple[str, ...] = (JSON,)
+    produces: tuple[str, ...] = (JSON,)  # empty: whatever the client accepts
     body_bytes: int | None = None  # None: the usual limit of a request

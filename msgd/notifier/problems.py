@@ -39,10 +39,17 @@ class UnsupportedMedia(errors.InvalidInput):
     code = "unsupported-media-type"
 
 
+class UpgradeRequired(errors.InvalidInput):
+    """A plain request where a WebSocket is expected."""
+
+    code = "upgrade-required"
+
+
 _STATUS: Final[Mapping[type[errors.MsgdError], int]] = {
     MethodNotAllowed: 405,
     NotAcceptable: 406,
     UnsupportedMedia: 415,
+    UpgradeRequired: 426,
     errors.TooLarge: 413,
     errors.InvalidInput: 400,
     errors.Unauthenticated: 401,
@@ -86,6 +93,8 @@ def problem(error: errors.MsgdError) -> Answer:
     headers: dict[str, str] = {}
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
+    if status == 426:
+        headers |= {"upgrade": "websocket", "connection": "upgrade"}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="msgd"'
     if status in (429, 503):

@@ -17,7 +17,7 @@ from msgd.messages.topics import is_pattern
 from msgd.notifier.feed import Feed
 from msgd.notifier.items import Item
 from msgd.notifier.limits import PAGE_BYTES, PAGE_EVENTS, POLL_S
-from msgd.notifier.subscription import Subscription
+from msgd.notifier.subscription import Phase, Subscription
 from msgd.work.outage import wait_out
 
 _log = Logger()
@@ -59,6 +59,7 @@ class Reader:
         self._limit = PAGE_EVENTS
         self._pumping = False
         self._pump: Deferred[None] | None = None
+        self._held = False
         self._ended = False
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ class Reader:
         """Take a place: None from now on, ``"0"`` from the first kept, or a cursor to go on after. Returns the cursor
         of that place; nothing is shown before :meth:`go`. Raises InvalidCursor."""
         asked = None if since is None else parse_cursor(since)
+        self._held = True
         try:
             await self._feed.hold(self.pattern)
         except Unavailable:
@@ -101,7 +103,8 @@ class Reader:
         if self._pump is not None:
             self._pump.cancel()
         self._feed.remove(self)
-        self._feed.let_go(self.pattern)
+        if self._held:
+            self._feed.let_go(self.pattern)
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
@@ -155,8 +158,8 @@ class Reader:
         items = [Item(self._epoch, live_event(one.event, one.seq, one.pos)) for one in page.events]
         self._measure(items)
         self._show(self._place.page(items, page.upto), before)
-        if not page.more and not self._place.live and not self._bound:
-            await deferLater(self._clock, POLL_S)
+        if not items and not page.more and self._place.phase is Phase.PAGING:
+            await deferLater(self._clock, POLL_S)  # nothing tells us of what comes: the broker is away
 
     async def _bind(self) -> None:
         try:
@@ -212,3 +215,4 @@ class Reader:
             lost = seq - self._seq - 1
             requested = str(Cursor(self._epoch, before)) if before else FIRST
             self._outlet.gap(self.pattern, Gap(self.pattern, requested, seq, lost, GapReason.TRIMMED))
+            self._seq = seq - 1  # it has been said, should this event find no room

@@ -1,0 +1,72 @@
+"""``/api/session``: the dashboard trades its token for a cookie that no script can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from msgd.messages.wire import format_time
+from msgd.notifier.auth import Tokens
+from msgd.notifier.calls import COOKIE
+from msgd.notifier.interface import Answer, Call, Principal, Route, answer
+from msgd.notifier.origins import Origins
+
+
+class Login(Struct):
+    """Who logs in."""
+
+    token: str
+
+
+class SessionApi:
+    """Log in, log out, who am I."""
+
+    def __init__(self, tokens: Tokens, origins: Origins, now_s: Callable[[], float]) -> None:
+        self._tokens = tokens
+        self._origins = origins
+        self._now_s = now_s
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(method="POST", path="/api/session", endpoint=self.open, open=True),
+            Route(method="GET", path="/api/session", endpoint=self.show),
+            Route(method="DELETE", path="/api/session", endpoint=self.close, open=True),
+        )
+
+    async def open(self, call: Call) -> Answer:
+        """The cookie lives as long as the token in it. Foreign pages may not log a user in as somebody else."""
+        self._check_origin(call)
+        login = call.json(Login)
+        principal = await self._tokens.principal(login.token)
+        seconds = max(0, int(principal.expires_s - self._now_s()))
+        return _shown(
+            principal, status=201, cookie=f"{COOKIE}={login.token}; Max-Age={seconds}{self._attributes(call)}"
+        )
+
+    async def show(self, call: Call) -> Answer:
+        """Who one is, and what one may."""
+        return _shown(call.principal, status=200)
+
+    async def close(self, call: Call) -> Answer:
+        """Forget the cookie."""
+        self._check_origin(call)
+        return Answer(status=204, content_type="", cookies=(f"{COOKIE}=; Max-Age=0{self._attributes(call)}",))
+
+    def _check_origin(self, call: Call) -> None:
+        self._origins.check_write(call.header("origin"), call.header("host"), call.header("sec-fetch-site"))
+
+    def _attributes(self, call: Call) -> str:
+        # Only the browser knows whether it speaks TLS to whatever stands before us.
+        secure = "; Secure" if call.header("origin").startswith("https:") else ""
+        return f"; Path=/; HttpOnly; SameSite=Strict{secure}"
+
+
+def _shown(principal: Principal, *, status: int, cookie: str = "") -> Answer:
+    view = {
+        "sub": principal.sub,
+        "expires": format_time(int(principal.expires_s * 1000)),
+        "can": [str(grant) for grant in principal.grants],
+    }
+    shown = answer(view, status=status)
+    return Answer(status=status, body=shown.body, cookies=(cookie,) if cookie else ())
