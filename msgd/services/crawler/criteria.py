@@ -40,6 +40,7 @@ CONTEXT_LENGTH: Final = 80
 """Characters shown on each side of what was found."""
 
 PAGE_RESULTS: Final = 1000
+PAGE_RESULT_CHARACTERS: Final = 300_000
 """Different results of one page: an expression that matches everything must not bury the journal."""
 
 
@@ -271,6 +272,7 @@ def search_page(
     ``text`` is called once at most, and after the tree has been searched: making the text may cost parts of the tree.
     """
     found: dict[tuple[str, str], Found] = {}
+    characters = 0
     wrong = []
     visible: str | None = None
     for criterion in sorted(criteria, key=lambda one: one.reads_text):
@@ -280,10 +282,11 @@ def search_page(
             for value, context in criterion.search(root, visible or ""):
                 value = cut(value.strip())
                 if value and (criterion.name, value) not in found:
-                    if len(found) == PAGE_RESULTS:
-                        wrong.append(f"more than {PAGE_RESULTS} different results: the rest is left out")
+                    if len(found) == PAGE_RESULTS or characters > PAGE_RESULT_CHARACTERS:
+                        wrong.append(f"more than {len(found)} different results: the rest is left out")
                         return list(found.values()), wrong
                     found[criterion.name, value] = Found(criterion.name, value, context)
+                    characters += len(value) + len(context)
         except TooSlow as slow:
             wrong.append(f"{criterion.name}: {slow}")
     return list(found.values()), wrong

@@ -112,8 +112,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Close the connections that are kept."""
-        closed: Deferred[None] = self._pool.closeCachedConnections()
-        await closed
+        await self._pool.close()
 
     async def fetch(
         self,
@@ -260,12 +259,16 @@ class _ConnectionFactory(Factory):
 class _Pool(HTTPConnectionPool):
     """A pool of bounded connections; each request takes one for itself."""
 
-    _factory = _ConnectionFactory
+    _factory = _ConnectionFactory  # type: ignore[assignment]
     cachedConnectionTimeout = IDLE_S
 
     def __init__(self, reactor: Any, connections: int) -> None:
         super().__init__(reactor)
         self.maxPersistentPerHost = connections
+
+    def close(self) -> Deferred[None]:
+        closed: Deferred[None] = self.closeCachedConnections()
+        return closed
 
 
 def _header(headers: Headers, name: bytes) -> str:

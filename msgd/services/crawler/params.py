@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from msgd.services.crawler.criteria import KINDS, Criterion, compile_search
 from msgd.services.crawler.scope import Pattern
 from msgd.services.crawler.urls import URL_LENGTH, Address, address
+from msgd.work.interface import JobType
 
 CRITERIA: Final = 50
 """Criteria of one crawl: each is run on every page."""
@@ -94,3 +95,8 @@ def _start(url: str) -> Address:
             hint = f"did you mean 'https://{url.strip()}'?"
         raise ValueError(f"url: {url[:200]!r} cannot be crawled: {hint}")
     return found
+
+
+CRAWL: Final = JobType(
+    "crawl", CrawlParams, ("result",), "Crawl a site and keep what matches: text, patterns, elements, attributes."
+)

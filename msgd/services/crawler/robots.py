@@ -36,11 +36,12 @@ AGENT: Final = "msgd"
 class Rules:
     """What one host's robots.txt says to us."""
 
-    def __init__(self, *, until: float, text: str | None = None, closed: str = "") -> None:
+    def __init__(self, *, until: float, text: str | None = None, closed: str = "", passes: bool = True) -> None:
         """``until``: seconds on the caller's clock, to which they hold; ``text``: the file; ``closed``: why nothing may
-        be fetched at all."""
+        be fetched at all, and ``passes``: whether that may change soon."""
         self.until = until
         self.closed = closed
+        self.passes = passes
         self._parsed = Protego.parse(text) if text else None
 
     def allows(self, url: str) -> bool:
@@ -75,9 +76,9 @@ def open_rules(now: float) -> Rules:
     return Rules(until=now + ROBOTS_S)
 
 
-def unreachable(why: str, now: float) -> Rules:
-    """ "Unreachable": nothing is allowed, until it can be read."""
-    return Rules(until=now + UNREACHABLE_S, closed=why)
+def unreachable(why: str, now: float, *, passes: bool = True) -> Rules:
+    """The file cannot be had: nothing is allowed until it can. ``passes``: whether that may change soon."""
+    return Rules(until=now + UNREACHABLE_S, closed=why, passes=passes)
 
 
 class RobotsCache:

@@ -16,8 +16,6 @@ from msgd.services.crawler.urls import URL_LENGTH, Address, Base
 
 SITEMAP_BYTES: Final = 50 * 1024 * 1024
 SITEMAP_ENTRIES: Final = 50_000
-SITEMAP_NESTING: Final = 3
-"""Indexes within indexes: the protocol has one level, some sites have two."""
 
 
 class Sitemap(Struct, frozen=True):

@@ -1,9 +1,9 @@
 """URLs: what a link means, in the one form that pages are known by.
 
-A page has two forms of its URL. The **address** is what is fetched and shown: the link made absolute, percent-encoded
-as browsers do, without fragment and default port. The **key** tells pages apart: the address with its query arguments
-sorted and its percent-encodings normalised (w3lib's ``canonicalize_url``), so that ``?a=1&b=2`` and ``?b=2&a=1`` are
-one page. Servers that care for the order of arguments get the order that the site itself uses.
+A page has two forms of its URL. The **key** tells pages apart: absolute, without fragment and default port, its
+percent-encodings normalised and its query arguments sorted (w3lib's ``canonicalize_url``), so that ``?a=1&b=2`` and
+``?b=2&a=1`` are one page. The **url** is what is fetched and shown: the key with the query as the link has it, for
+servers that care for the order of arguments.
 
 Sources: RFC 3986, the WHATWG URL standard (through w3lib).
 """
@@ -61,10 +61,9 @@ def address(url: str, encoding: str = "utf-8") -> Address | None:
         # urlsplit finds these wrong only when they are read.
         if not urlsplit(f"//{netloc}").hostname or urlsplit(f"//{netloc}").port == 0:
             return None
-        if "/." in path:
-            path = urlsplit(urljoin(f"{scheme}://{netloc}", path)).path  # without the dot segments
-        found = urlunsplit((scheme, netloc, path or "/", query, ""))
-        return Address(canonicalize_url(found), found) if len(found) <= URL_LENGTH else None
+        key: str = canonicalize_url(urlunsplit((scheme, netloc, path or "/", query, "")))
+        found = f"{key.partition('?')[0]}?{query}" if query else key
+        return Address(key, found) if len(found) <= URL_LENGTH else None
     except (ValueError, UnicodeError):  # bad IPv6 or port; a host that no IDNA name can be
         return None
 

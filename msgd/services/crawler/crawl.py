@@ -1,0 +1,420 @@
+"""One slice of one crawl: visits under way, their events on the way to the journal, and the state saved after them.
+
+Three things go on at once: up to ``concurrency`` visits; the events of visits that have ended, emitted at once; and a
+save of what has ended and is emitted. A save awaits the confirms of its events and then marks its pages as done, adds
+their links and brings the next entries, in one transaction. Killed in between, the crawl repeats what was not saved,
+and the events of a repeat have the ids of the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, cast
+
+from msgspec import Struct
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from msgd.clock import Clock, DelayedCall
+from msgd.messages import json
+from msgd.services.crawler.fetch import Fetcher, FetchError
+from msgd.services.crawler.frontier import PAGE, Entry, Link, Ready
+from msgd.services.crawler.hosts import Hosts
+from msgd.services.crawler.offload import Offload
+from msgd.services.crawler.params import CrawlParams
+from msgd.services.crawler.scope import Scope
+from msgd.services.crawler.store import Batch, Counts, Wanted, forget, open_crawl, save
+from msgd.services.crawler.urls import site_of
+from msgd.services.crawler.visit import TRIES, PageEvent, Plan, Visited, visit
+from msgd.work.interface import Context, Continue, Done, Failed, Outcome, Retry
+
+_log = Logger()
+
+IN_HAND: Final = 500
+"""Entries taken from the database ahead of their visits: enough for the fastest site between two saves."""
+
+UNSAVED: Final = 500
+"""Visits ended and not saved at which no further one begins: a crash repeats no more than these."""
+
+SAVE_PAGES: Final = 50
+SAVE_S: Final = 0.1
+"""A save is due after so many pages, or so long after the last one: rows appear at once, commits stay few."""
+
+PATIENCE_S: Final = 5.0
+"""How long visits under way are waited for when the slice is over; half of the grace that a stop has."""
+
+REMEMBERED: Final = 200_000
+"""Keys of links that this slice has saved, so as not to offer them to the database again."""
+
+
+class Means(Struct, frozen=True):
+    """What the crawls of a process share."""
+
+    fetcher: Fetcher
+    offload: Offload
+    hosts: Hosts
+    clock: Clock
+    now_ms: Callable[[], int]
+
+
+class Crawling:
+    """A slice of a crawl. Call :meth:`run` once."""
+
+    def __init__(self, context: Context[CrawlParams], means: Means) -> None:
+        self._context = context
+        self._means = means
+        self._params = context.params
+        self._criteria = self._params.criteria()
+        self._ready = Ready()
+        self._visits: dict[int, tuple[Entry, float, Deferred[None]]] = {}  # by n: when begun, and the visit
+        self._loading: dict[str, Deferred[None]] = {}  # hosts whose robots.txt is awaited
+        self._ended: list[tuple[Entry, Visited | None]] = []  # None: robots.txt forbids it
+        self._emitted: list[Deferred[None]] = []
+        self._remembered: set[str] = set()
+        self._level = 0
+        self._after = -1
+        self._stopping = False
+        self._outcome: Outcome | None = None
+        self._bell: Deferred[None] | None = None
+        self._timers: dict[str, DelayedCall] = {}
+        self._began = means.clock.seconds()
+        self._saved_at = self._began
+
+    async def run(self) -> Outcome:
+        """Crawl until the slice is over or there is nothing left to do."""
+        start, job, now_ms = self._params.start, self._context.job, self._means.now_ms()
+        self._crawl = await self._context.checkpoint(
+            partial(open_crawl, job=job.id, run=job.run, start=start, site=site_of(start.url), now_ms=now_ms)
+        )
+        self._first = self._crawl.counts
+        self._sites = list(self._crawl.sites)
+        self._plan_for_sites()
+        over = self._context.over()
+        over.addCallback(lambda _: self._stop(Continue())).addErrback(_ignore_cancel)
+        if self._params.max_seconds is not None:
+            left = self._crawl.started_ms / 1000 + self._params.max_seconds - self._means.now_ms() / 1000
+            self._call_later("max_seconds", max(0.0, left), lambda: self._stop(self._done("max_seconds")))
+        try:
+            await self._go_on()
+            await self._finish_visits()
+        finally:
+            over.cancel()
+            self._abandon()
+        if self._outcome is None:
+            return self._done("complete" if self._crawl.queued == 0 else "max_pages")
+        if isinstance(self._outcome, Done):  # its numbers are those of the last save
+            return self._done("max_seconds")
+        return self._outcome
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    async def _go_on(self) -> None:
+        """Visit and save until told to stop, or until nothing is left."""
+        await self._save()
+        while not self._stopping:
+            self._launch()
+            if self._save_is_due():
+                await self._save()
+            elif not self._ready and not self._visits and not self._ended:
+                return  # the last save found nothing more
+            else:
+                await self._ring()
+
+    async def _finish_visits(self) -> None:
+        """Wait a little for the visits under way, then save what there is."""
+        until = self._means.clock.seconds() + PATIENCE_S
+        self._call_later("patience", PATIENCE_S, self._wake)
+        while self._visits and self._means.clock.seconds() < until and not self._is_final():
+            await self._ring()
+        for entry, began, _ in self._visits.values():
+            if self._means.clock.seconds() - began >= PATIENCE_S and entry.kind == PAGE and not self._is_final():
+                self._ended.append((entry, self._too_slow(entry)))
+        self._abandon()
+        if not isinstance(self._outcome, Retry | Failed):
+            await self._save()
+
+    def _is_final(self) -> bool:
+        """Whether the crawl ends with this slice, so that visits under way are of no more use."""
+        return self._outcome is not None and not isinstance(self._outcome, Continue)
+
+    def _too_slow(self, entry: Entry) -> Visited:
+        """A visit that the end of the slice cuts off begins anew in the next one, but not for ever."""
+        if entry.tries + 1 < TRIES:
+            return Visited(again=True)
+        error = f"slower than a slice, {TRIES} times"
+        if entry.depth == 0:
+            self._outcome = Failed("peer", f"{entry.url}: {error}")
+        page = PageEvent(entry.url, None, entry.depth, 0, 0, 0, error)
+        visited = Visited(page=page, failure=FetchError(error, retryable=False))
+        self._emit(visited)
+        return visited
+
+    def _save_is_due(self) -> bool:
+        ended = len(self._ended)
+        if not ended:
+            return False
+        return (
+            ended >= SAVE_PAGES
+            or len(self._ready) < self._params.concurrency
+            or self._means.clock.seconds() >= self._saved_at + SAVE_S
+        )
+
+    def _stop(self, outcome: Outcome) -> None:
+        self._stopping = True
+        if self._outcome is None:
+            self._outcome = outcome
+        self._ready.clear()
+        self._wake()
+
+    def _done(self, ended: str) -> Done:
+        """``ended``: why: "complete", "max_pages" or "max_seconds"."""
+        counts = self._crawl.counts
+        result = {
+            "pages": counts.pages,
+            "errors": counts.errors,
+            "results": counts.results,
+            "redirects": counts.redirects,
+            "skipped": counts.skipped,
+            "bytes": counts.bytes,
+            "seconds": round(self._means.now_ms() / 1000 - self._crawl.started_ms / 1000, 1),
+            "ended": ended,
+        }
+        return Done(result, write=partial(forget, crawl=self._crawl))
+
+    # -- visits --------------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        """Begin as many visits as may be under way now."""
+        while not self._stopping and len(self._visits) < self._params.concurrency and len(self._ended) < UNSAVED:
+            host = self._next_host()
+            if host is None:
+                return
+            entry = self._ready.take(host)
+            rules = self._means.hosts.rules(host)
+            assert rules is not None  # _next_host saw to it, in this turn of the reactor
+            if entry.kind == PAGE and not rules.allows(entry.url):
+                self._forbidden(entry, rules.closed, passes=rules.passes)
+                continue
+            now = self._means.clock.seconds()
+            self._means.hosts.pace(host).started(now, self._params.delay)
+            done = Deferred.fromCoroutine(self._visit(entry, host, rules.sitemaps if entry.depth == 0 else ()))
+            if not done.called:
+                self._visits[entry.n] = entry, now, done
+
+    def _next_host(self) -> str | None:
+        """A host that may be asked now. If it is only a matter of time, that is seen to."""
+        now = self._means.clock.seconds()
+        soonest = None
+        for host in self._ready.hosts():
+            if self._means.hosts.rules(host) is None:
+                self._load_rules(host)
+                continue
+            at = self._means.hosts.pace(host).ready_at()
+            if at <= now:
+                return host
+            soonest = at if soonest is None else min(soonest, at)
+        if soonest is not None:
+            self._call_later("pace", soonest - now, self._launch)
+        return None
+
+    def _load_rules(self, host: str) -> None:
+        if host not in self._loading:
+
+            def loaded(_: object) -> None:
+                self._loading.pop(host, None)
+                self._launch()
+                self._wake()
+
+            waiter = self._means.hosts.load(host)
+            self._loading[host] = waiter
+            waiter.addCallback(loaded).addErrback(_ignore_cancel)
+
+    def _forbidden(self, entry: Entry, closed: str, *, passes: bool) -> None:
+        """robots.txt keeps us out of a page: of the first, that is the end."""
+        if entry.depth == 0:
+            if closed:
+                self._fail(f"{entry.url}: {closed}", retryable=passes)
+            else:
+                self._fail(f"{entry.url}: the site's robots.txt does not allow it", code="robots")
+        else:
+            self._ended.append((entry, None))
+            self._wake()
+
+    def _fail(self, message: str, *, retryable: bool = False, code: str = "peer") -> None:
+        self._stop(Retry(code, message) if retryable else Failed(code, message))
+
+    async def _visit(self, entry: Entry, host: str, sitemaps: Sequence[str]) -> None:
+        means = self._means
+        try:
+            visited = await visit(
+                entry, self._plan, means.fetcher, means.offload, means.hosts.pace(host), sitemaps, means.clock.seconds
+            )
+        except CancelledError:
+            return
+        except Exception as error:
+            # One page must not take the crawl with it, whatever it does to us.
+            _log.failure("unexpected, at {url} of job {job}", url=entry.url, job=self._context.job.id)
+            page = PageEvent(entry.url, None, entry.depth, 0, 0, 0, f"internal error: {type(error).__name__}")
+            visited = Visited(page=page, failure=FetchError("internal error", retryable=True))
+        self._visits.pop(entry.n, None)
+        if visited.failure is not None and entry.depth == 0:
+            self._fail(
+                f"{entry.url}: {visited.failure}", retryable=visited.failure.retryable, code=visited.failure.code
+            )
+            return
+        self._emit(visited)
+        self._ended.append((entry, visited))
+        if visited.again and not self._stopping:
+            self._ready.add([Entry(entry.n, entry.url, entry.level, entry.kind, entry.tries + 1)])
+        self._launch()
+        if self._save_is_due() or not self._visits:
+            self._wake()
+        elif "save" not in self._timers:
+            self._call_later("save", SAVE_S, self._wake)
+
+    def _emit(self, visited: Visited) -> None:
+        if visited.page is None:
+            return
+        emit = self._context.emit
+        self._emitted.append(emit("page", visited.page, key=visited.page.url))
+        for result in visited.results:
+            key = json.encode([result.url, result.name, result.value]).decode()
+            self._emitted.append(emit("result", result, key=key))
+
+    def _abandon(self) -> None:
+        """Cancel whatever is under way."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for waiter in list(self._loading.values()):
+            waiter.cancel()
+        for _, _, done in list(self._visits.values()):
+            done.cancel()
+        self._visits.clear()
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    async def _save(self) -> None:
+        """Await the confirms of what was emitted, then save what has ended, and take the next entries in hand."""
+        ended, self._ended = self._ended, []
+        emitted, self._emitted = self._emitted, []
+        self._saved_at = self._means.clock.seconds()
+        for confirmed, failure in await DeferredList(emitted, consumeErrors=True):
+            if not confirmed:
+                cast(Failure, failure).raiseException()
+        batch = self._batch(ended)
+        held = len(self._ready) + len(self._visits) + len(self._ended)
+        room = self._params.max_pages - self._crawl.counts.pages - batch.counts.pages - held
+        wanted = Wanted(
+            level=self._level,
+            after=self._after,
+            limit=0 if self._stopping else min(IN_HAND - held, room),
+            next_level=held == 0,
+        )
+        saved = await self._context.checkpoint(partial(save, crawl=self._crawl, batch=batch, wanted=wanted))
+        self._crawl = saved.crawl
+        if saved.entries and not self._stopping:
+            self._level = saved.entries[-1].level
+            self._after = saved.entries[-1].n
+            self._ready.add(saved.entries)
+        self._show_progress()
+
+    def _batch(self, ended: list[tuple[Entry, Visited | None]]) -> Batch:
+        done: list[int] = []
+        tries: list[tuple[int, int]] = []
+        links: list[Link] = []
+        pages = errors = redirects = skipped = results = size = 0
+        for entry, visited in ended:
+            if visited is None:
+                skipped += 1
+            elif visited.again:
+                tries.append((entry.n, entry.tries + 1))
+                continue
+            else:
+                links += self._new(visited.links)
+                results += len(visited.results)
+                size += visited.bytes
+                redirects += visited.redirect and entry.kind == PAGE
+                if entry.kind == PAGE and not visited.redirect:
+                    pages += 1
+                    errors += visited.page is not None and visited.page.error is not None
+                if visited.site and visited.site not in self._sites:
+                    self._sites.append(visited.site)
+                    self._plan_for_sites()
+            done.append(entry.n)
+        room = max(0, self._most_known() - self._crawl.known)
+        return Batch(
+            done=done,
+            tries=tries,
+            links=links[:room],
+            counts=Counts(pages, errors, redirects, skipped, results, size),
+            sites=tuple(self._sites),
+        )
+
+    def _new(self, links: Sequence[Link]) -> list[Link]:
+        """Those that this slice has not saved yet."""
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.clear()
+        new = []
+        for link in links:
+            # A page found again at the same level under another order of its arguments is for the database to settle.
+            known = link.address.url
+            if known not in self._remembered:
+                self._remembered.add(known)
+                new.append(link)
+        return new
+
+    def _most_known(self) -> int:
+        """URLs of which the frontier keeps track: far more than can be fetched, but not all that a trap can invent."""
+        return 10_000 + 10 * self._params.max_pages
+
+    def _plan_for_sites(self) -> None:
+        params = self._params
+        scope = Scope(self._sites, params.allow, params.deny)
+        self._plan = Plan(params.depth, params.delay, self._criteria, scope, params.sitemap)
+
+    def _show_progress(self) -> None:
+        counts = self._crawl.counts
+        queued = self._crawl.queued
+        seconds = self._means.clock.seconds() - self._began
+        self._context.progress(
+            done=counts.pages,
+            total=min(self._params.max_pages, counts.pages + queued),
+            queued=queued,
+            errors=counts.errors,
+            results=counts.results,
+            rate=round((counts.pages - self._first.pages) / seconds, 1) if seconds > 0 else 0.0,
+        )
+
+    # -- waking up -----------------------------------------------------------------------------------------------------
+
+    async def _ring(self) -> None:
+        """Returns when something has happened that the loop must look at."""
+        self._bell = Deferred()
+        try:
+            await self._bell
+        finally:
+            self._bell = None
+
+    def _wake(self) -> None:
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.callback(None)
+
+    def _call_later(self, name: str, seconds: float, call: Callable[[], object]) -> None:
+        """One call of each name at a time; a later one takes its place."""
+        earlier = self._timers.pop(name, None)
+        if earlier is not None:
+            earlier.cancel()
+
+        def fire() -> None:
+            del self._timers[name]
+            call()
+
+        self._timers[name] = self._means.clock.callLater(seconds, fire)
+
+
+def _ignore_cancel(failure: Failure) -> None:
+    failure.trap(CancelledError)
