@@ -30,7 +30,8 @@ _log = Logger()
 TURN_DELIVERIES: Final = 200
 """Messages that one queue hands out before others, and the network, have their turn."""
 
-REPLIES_PREFIX: Final = "msgd.reply."
+REPLIES_PREFIX: Final = "reply."
+"""Not ``msgd.``: a queue of that name is refused as ``reply_to``."""
 
 _DEATH: Final = ("x-death", "x-first-death-", "x-last-death-")
 
@@ -124,8 +125,11 @@ class EmbeddedBroker:
                 self._writer.came_back(entry.id)
         for replies in self._replies.values():
             replies.end()
-        self._writer.change(store.close_queues).addErrback(lambda _: None)  # logged by the writer
         await self._writer.stop()
+        try:
+            await self._database.write(store.close_queues)
+        except Exception:
+            _log.failure("the embedded broker could not end cleanly: messages will come marked as redelivered")
         await self._database.stop()
         self._lock.release()
         self._router = Router(topology.EXCHANGES)
