@@ -1,4 +1,4 @@
-"""A database whose threads run when the test says so."""
+"""Threads that run, and a reactor that turns, when the test says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted._threads import createMemoryWorker
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from msgd.database.threads import Worker
@@ -14,6 +15,13 @@ from msgd.database.threads import Worker
 
 @implementer(IReactorFromThreads)
 class _SameThread:
+    def callFromThread(self, f: Callable[..., object], *args: object, **kwargs: object) -> None:
+        f(*args, **kwargs)
+
+
+class SteppedReactor(Clock):
+    """A clock that takes calls from threads, at once."""
+
     def callFromThread(self, f: Callable[..., object], *args: object, **kwargs: object) -> None:
         f(*args, **kwargs)
 
