@@ -92,7 +92,7 @@ def ack(delivery: Delivery) -> None:
 class BrokerContract(_Base):
     """The suite. Implementations provide :meth:`make_broker`."""
 
-    timeout = 60
+    timeout = 30
 
     def make_broker(self) -> Broker:
         """A broker, not started, over this test's own store of messages; at most one is running at a time."""
