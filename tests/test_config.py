@@ -198,12 +198,12 @@ class EnvironmentTest(ConfigCase):
         found = self.load(
             '[broker]\nurl = "amqp://file/"',
             MSGD_BROKER_URL="amqp://a/, amqp://b/",
-            MSGD_JOBS_CRAWL_USER_AGENT="testbot",
+            MSGD_JOBS_CRAWL_CONTACT="testbot",
             MSGD_JOBS_CRAWL_ROBOTS="false",
             MSGD_JOBS_SEND_MAIL_SLICE="2.5",
         )
         self.assertEqual(found.broker.url, ("amqp://a/", "amqp://b/"))
-        self.assertEqual((found.crawl.user_agent, found.crawl.robots), ("testbot", False))
+        self.assertEqual((found.crawl.contact, found.crawl.robots), ("testbot", False))
         self.assertEqual(found.job("send_mail").slice, 2.5)
 
     def test_wrong_key(self) -> None:

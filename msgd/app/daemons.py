@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgd.app.adapters import Adapters
+from msgd.app.listening import InBackground, Listening
 from msgd.app.options import OneOfManyOptions, Options
 from msgd.app.service import DaemonService
 from msgd.config import Settings
+from msgd.journal.interface import Retention
 from msgd.notifier.auth import SecretKeys, check_exposure, own_secret, read_secret
 from msgd.notifier.service import Notifier
 from msgd.services.crawler.params import CRAWL
@@ -17,8 +19,11 @@ from msgd.services.crawler.worker import Crawler
 from msgd.services.recorder.service import Recorder
 from msgd.work import JobType, Worker
 from msgd.work.attempt import Limits
+from msgd.work.network import Reach, parse_networks
 from msgd.work.parts import Part, Parts
 from msgd.work.runner import Runner
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
 
 BUILT_IN: Final[Mapping[str, JobType[Any]]] = {type_.name: type_ for type_ in (CRAWL,)}
 """Job types whose params the notifier checks at the door."""
@@ -32,8 +37,24 @@ def _ground(adapters: Adapters) -> list[Part]:
     return [adapters.database, adapters.broker, adapters.outbox]
 
 
+def _ground_of_the_door(adapters: Adapters) -> list[Part]:
+    """The same, but the door opens while the broker is still away: jobs are taken, and go out when it is back."""
+    return [adapters.database, InBackground(adapters.broker), adapters.outbox]
+
+
 def _recorder(adapters: Adapters) -> Part:
-    return Recorder(adapters)
+    rules = [
+        Retention(pattern, kept.keep or None, round(kept.days * DAY_MS) or None)
+        for pattern, kept in adapters.settings.topics.items()
+    ]
+    return Recorder(
+        journal=adapters.journal,
+        jobs=adapters.jobs,
+        broker=adapters.broker,
+        clock=adapters.reactor,
+        process=adapters.process,
+        rules=rules,
+    )
 
 
 def _runner(adapters: Adapters, workers: Sequence[Worker[Any]]) -> Part:
@@ -56,11 +77,29 @@ def _limits(settings: Settings) -> Callable[[str], Limits]:
 
 
 def _crawler(adapters: Adapters) -> Worker[Any]:
-    return Crawler(adapters)
+    settings = adapters.settings
+    return Crawler(
+        adapters.reactor,
+        Reach(parse_networks(settings.network.allow)),
+        robots=settings.crawl.robots,
+        contact=settings.crawl.contact,
+        now_ms=adapters.now_ms,
+    )
 
 
-def _notifier(adapters: Adapters) -> Part:
-    return Notifier(adapters)
+def _door(adapters: Adapters) -> list[Part]:
+    """The notifier, and then its endpoints: the door closes before the notifier sends its clients away."""
+    settings = adapters.settings
+    made = Notifier(
+        broker=adapters.broker,
+        jobs=adapters.jobs,
+        journal=adapters.journal,
+        types=BUILT_IN,
+        keys=keys(settings),
+        settings=settings.notifier,
+        reactor=adapters.reactor,
+    )
+    return [made, Listening(adapters.reactor, settings.notifier.listen, made.site)]
 
 
 def keys(settings: Settings) -> SecretKeys:
@@ -78,7 +117,7 @@ def all_in_one(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> Parts
             *_ground(adapters),
             _recorder(adapters),
             _runner(adapters, [_crawler(adapters), *workers]),
-            _notifier(adapters),
+            *_door(adapters),
         ]
     )
 
@@ -110,5 +149,5 @@ class Daemon:
 
 msgd: Final = Daemon("msgd", all_in_one, alone=True)
 recorder: Final = Daemon("recorder", lambda adapters: Parts([*_ground(adapters), _recorder(adapters)]))
-notifier: Final = Daemon("notifier", lambda adapters: Parts([*_ground(adapters), _notifier(adapters)]))
+notifier: Final = Daemon("notifier", lambda adapters: Parts([*_ground_of_the_door(adapters), *_door(adapters)]))
 crawler: Final = Daemon("crawler", lambda adapters: workers_only(adapters, [_crawler(adapters)]))

@@ -137,7 +137,7 @@ class Crawl(Job, frozen=True, kw_only=True):
     """How crawls are performed."""
 
     robots: bool = True
-    user_agent: str = "msgd"
+    contact: str = ""
 
 
 class Settings(Struct, frozen=True, kw_only=True):

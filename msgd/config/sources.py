@@ -99,7 +99,7 @@ def override(tables: dict[tuple[str, ...], Table], environ: Mapping[str, str]) -
 
 
 def _split(text: str) -> tuple[str, str]:
-    """``crawl_user_agent`` as job type and key: the longest known key at its end counts."""
+    """``crawl_max_pages`` as job type and key: the longest known key at its end counts."""
     for key in sorted((*Job.__struct_fields__, *Crawl.__struct_fields__), key=len, reverse=True):
         if text.endswith(f"_{key}"):
             return text.removesuffix(f"_{key}"), key
