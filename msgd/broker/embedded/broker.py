@@ -22,13 +22,16 @@ from msgd.broker.embedded.writer import Writer
 from msgd.broker.interface import Delivery, Observer
 from msgd.database import Database
 from msgd.database.threads import Threads, Worker
-from msgd.errors import BrokerUnavailable, InvalidInput, NotFound, Unroutable
+from msgd.errors import BrokerUnavailable, InvalidInput, MsgdError, NotFound, Unroutable
 from msgd.messages.envelope import Message, to_bytes
 
 _log = Logger()
 
 TURN_DELIVERIES: Final = 200
 """Messages that one queue hands out before others, and the network, have their turn."""
+
+KEY_BYTES: Final = 255
+"""As in AMQP 0-9-1 (§4.2.5.3, short strings), so that what is accepted here is accepted by RabbitMQ too."""
 
 REPLIES_PREFIX: Final = "reply."
 """Not ``msgd.``: a queue of that name is refused as ``reply_to``."""
@@ -158,11 +161,13 @@ class EmbeddedBroker:
             return fail(BrokerUnavailable("the embedded broker is not started, or was stopped"))
         try:
             targets = self._route(exchange, key)
+            if len(key.encode()) > KEY_BYTES:
+                raise InvalidInput(f"a routing key has at most {KEY_BYTES} bytes", where="key")
             packed = to_bytes(message)
-        except NotFound as error:
+        except MsgdError as error:
             return fail(error)
-        except (TypeError, OverflowError, RecursionError) as error:
-            return fail(InvalidInput(f"a header's value cannot travel: {error}", where="headers"))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            return fail(InvalidInput(f"a message with this key, property or header cannot travel: {error}"))
         if not targets and mandatory:
             return fail(Unroutable(f"no queue takes messages of exchange {exchange!r} with key {key!r}"))
         durable: list[tuple[DurableQueue, Entry]] = []

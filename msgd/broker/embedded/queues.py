@@ -66,7 +66,12 @@ class DurableQueue:
     @property
     def ready(self) -> int:
         """Messages in nobody's hands."""
-        return len(self._waiting) + len(self._returned) + self.unloaded
+        return self.in_memory + self.unloaded
+
+    @property
+    def in_memory(self) -> int:
+        """Messages in memory and in nobody's hands."""
+        return len(self._waiting) + len(self._returned)
 
     # -- from the file ---------------------------------------------------------------------------------------------
 
