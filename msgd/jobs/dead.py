@@ -26,6 +26,9 @@ from msgd.messages.envelope import Message, from_bytes, to_bytes
 from msgd.messages.topics import is_word
 from msgd.messages.wire import RESERVED_REPLY
 
+INPUT_CODES: Final = frozenset(kind.code for kind in (InvalidInput, *InvalidInput.__subclasses__()))
+"""The codes that the reason of a refused message may begin with."""
+
 SAME_WITHIN_MS: Final = 24 * 3600 * 1000
 """A letter with the same queue, id and slice is the same one come again: the broker redelivers for as long as it likes,
 but a day is longer than any recorder stands still."""
@@ -122,7 +125,7 @@ class DeadLetters(Core):
         if submitted.created:
             batch.add(job)
             unknown = not dead.queue and not _announced(batch.transaction, type_)
-            problem = _unknown_type(type_) if unknown else kept(Problem(InvalidInput.code, dead.reason))
+            problem = _unknown_type(type_) if unknown else kept(_problem(dead.reason))
             batch.apply(transitions.move(job, Input.REFUSE, batch.now_ms, error=problem))
         return job.id
 
@@ -160,6 +163,14 @@ def _number(message: Message, header: str) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
         return value
     return None
+
+
+def _problem(reason: str) -> Problem:
+    """The problem in the reason that a worker process gave: ``<code>: <what is wrong>``."""
+    code, separator, message = reason.partition(": ")
+    if separator and code in INPUT_CODES:
+        return Problem(code, message)
+    return Problem(InvalidInput.code, reason)
 
 
 def _unknown_type(type_: str) -> Problem:
