@@ -1,0 +1,43 @@
+"""What a delivery is: an event to store, one to show only, or nothing one can use. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from msgd.broker.interface import Delivery
+from msgd.errors import InvalidInput
+from msgd.messages.events import Event
+from msgd.messages.ids import IdMaker
+from msgd.messages.wire import message_to_event
+
+
+class Given(Struct, frozen=True):
+    """A delivery with the event in it."""
+
+    delivery: Delivery
+    event: Event
+
+
+class Refused(Struct, frozen=True):
+    """A delivery that is to be made dead, and why."""
+
+    delivery: Delivery
+    reason: str
+
+
+Item = Given | Refused
+
+
+def read(delivery: Delivery, *, now_ms: int, new_id: IdMaker) -> Item:
+    """What was delivered. An event without an id gets one: then a redelivery is another event."""
+    try:
+        event = message_to_event(delivery.key, delivery.message, now_ms=now_ms, new_id=new_id(now_ms))
+    except InvalidInput as error:
+        return Refused(delivery, reason(error))
+    return Given(delivery, event)
+
+
+def reason(error: InvalidInput) -> str:
+    """Why a delivery is dead, as its dead letter says it."""
+    where = f" ({error.where})" if error.where else ""
+    return f"{error.code}{where}: {error.message}"

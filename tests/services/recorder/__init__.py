@@ -1,0 +1,1 @@
+"""The recorder: its pure parts, and the whole on both brokers and both databases."""
