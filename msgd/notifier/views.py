@@ -19,8 +19,8 @@ from msgd.messages.wire import format_time
 _NULL: Final = Raw(b"null")
 
 
-class EventView(Struct, frozen=True):
-    """An event in a page of history."""
+class EventView(Struct, frozen=True, omit_defaults=True):
+    """An event in a page of history; ``run`` is there on events of jobs."""
 
     topic: str
     seq: int | None  # None: transient
@@ -30,9 +30,10 @@ class EventView(Struct, frozen=True):
     source: str
     time: str
     data: Raw
+    run: int | None = None
 
 
-class EventMessage(EventView, frozen=True, tag_field="op", tag="event", omit_defaults=True):
+class EventMessage(EventView, frozen=True, tag_field="op", tag="event"):
     """An event in ``msgd.v1``. ``subscription`` is the pattern that it came by, where that is not its topic, so that a
     client with overlapping subscriptions knows whose cursor has moved."""
 
@@ -49,6 +50,7 @@ def _fields(epoch: str, event: LiveEvent) -> dict[str, Any]:
         "source": event.source,
         "time": format_time(event.time),
         "data": event.data,
+        "run": event.run,
     }
 
 

@@ -1,0 +1,48 @@
+/** Elements from values. Text only ever becomes text: nothing here parses HTML. */
+
+/**
+ * @param {string} tag
+ * @param {Record<string, unknown>} [attributes] `class`, `dataset`, `on…` listeners, properties that exist, attributes
+ * @param {...(Node | string | number | null | undefined | false)} children
+ * @returns {HTMLElement}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else if (name === "dataset") Object.assign(element.dataset, value);
+    else if (name === "class") element.className = String(value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child || child === 0 || child === "").map((child) =>
+    child instanceof Node ? child : String(child)));
+  return element;
+}
+
+/** Put `children` in place of what `element` holds. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.filter(Boolean));
+}
+
+/** Set an element's text, but only if it changes: screen readers and selections are left in peace. */
+export function text(element, value) {
+  const wanted = String(value);
+  if (element.textContent !== wanted) element.textContent = wanted;
+}
+
+/** A link's address, if it is one that may be followed: what a crawled page contains is never trusted. */
+export function webAddress(value) {
+  try {
+    const url = new URL(String(value));
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A link to a page of the web in a new tab, or its text alone. */
+export function outside(value) {
+  const href = webAddress(value);
+  return href ? h("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, String(value)) : String(value);
+}
