@@ -53,7 +53,7 @@ class EventsApi:
             clouds = json.decode(call.body, list[CloudEvent]) if several else [json.decode(call.body, CloudEvent)]
             requests = [self._of_cloud(call, cloud) for cloud in clouds]
         else:
-            several = call.json(Raw).__bytes__().lstrip()[:1] == b"["
+            several = bytes(call.json(Raw)).lstrip()[:1] == b"["
             requests = call.json(list[EventRequest]) if several else [call.json(EventRequest)]
         if len(requests) > BATCH_EVENTS:
             raise TooLarge(f"at most {BATCH_EVENTS} events in one request", where="body")

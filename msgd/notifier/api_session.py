@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from msgd.errors import Unauthenticated
 from msgd.messages.wire import format_time
 from msgd.notifier.auth import Tokens
 from msgd.notifier.calls import COOKIE
@@ -30,7 +31,7 @@ class SessionApi:
     def routes(self) -> Sequence[Route]:
         return (
             Route(method="POST", path="/api/session", endpoint=self.open, open=True),
-            Route(method="GET", path="/api/session", endpoint=self.show),
+            Route(method="GET", path="/api/session", endpoint=self.show, open=True),
             Route(method="DELETE", path="/api/session", endpoint=self.close, open=True),
         )
 
@@ -45,8 +46,11 @@ class SessionApi:
         )
 
     async def show(self, call: Call) -> Answer:
-        """Who one is, and what one may."""
-        return _shown(call.principal, status=200)
+        """Who one is, and what one may; ``sub`` is null for a stranger, which is an answer and no error."""
+        try:
+            return _shown(call.principal, status=200)
+        except Unauthenticated:
+            return answer({"sub": None})
 
     async def close(self, call: Call) -> Answer:
         """Forget the cookie."""

@@ -19,7 +19,7 @@ from msgd.notifier.interface import Call, Principal, Reply, Route, Taken
 from msgd.notifier.items import Item, text_frame
 from msgd.notifier.limits import BUFFER_BYTES, DRAIN_SPREAD_S, FRAME_BYTES, HEARTBEAT_S, PONG_S
 from msgd.notifier.origins import Origins
-from msgd.notifier.problems import UpgradeRequired, status_of
+from msgd.notifier.problems import UpgradeRequired
 from msgd.notifier.session import Desk, Session, gap_message
 
 _log = Logger()
@@ -45,6 +45,7 @@ class SocketConnection(WebSocketServerProtocol):
         self._drained: list[Deferred[None]] = []
         self._held: set[str] = set()
         self._principal: Principal | None = None
+        self._refusal: MsgdError | None = None
 
     # -- Autobahn's side ----------------------------------------------------------------------------------------------
 
@@ -60,7 +61,8 @@ class SocketConnection(WebSocketServerProtocol):
             try:
                 self._principal = await self.factory.desk.tokens.principal(token)
             except MsgdError as error:
-                raise ConnectionDeny(status_of(error), error.message) from None
+                # Browsers hide a refused handshake from scripts; a close code they show.
+                self._refusal = error
         return ops.SUBPROTOCOL
 
     def onOpen(self) -> None:
@@ -69,7 +71,11 @@ class SocketConnection(WebSocketServerProtocol):
         self.transport.registerProducer(self, True)
         self.factory.connections[self] = None
         self._session = Session(self.factory.desk, self, self.factory.new_id())
-        self._session.opened(self._principal)
+        if self._refusal is None:
+            self._session.opened(self._principal)
+        else:
+            code = ops.BROKEN if self._refusal.retryable else ops.BAD_TOKEN
+            self.close(code, self._refusal.message)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._session is None:

@@ -14,6 +14,8 @@ const line = document.getElementById("line");
 const lineText = document.getElementById("line-text");
 const logout = document.getElementById("logout");
 
+const AGAIN_MS = 3000;
+
 let session = null;
 let connection = null;
 let leave = () => {};
@@ -82,14 +84,12 @@ async function begin() {
   }
   if (session) return;
   try {
-    session = await get("/api/session");
+    const found = await get("/api/session");
+    session = found.sub === null ? null : found;
   } catch (problem) {
-    if (problem.status === 401) session = null;
-    else {
-      fill(main, h("p", { class: "notice bad", role: "alert" }, problem.message));
-      setTimeout(begin, 3000);
-      return;
-    }
+    fill(main, h("p", { class: "notice bad", role: "alert" }, problem.message));
+    setTimeout(begin, AGAIN_MS);
+    return;
   }
   show();
 }

@@ -12,7 +12,7 @@ const ENDS = { done: "done", failed: "failed", cancelled: "cancelled" };
 const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "");
 
 const RESULTS = [
-  { title: "#", width: "4rem", class: "cell-number", cell: (row) => count(row.seq) },
+  { title: "#", width: "4rem", class: "cell-number", cell: (row, index) => count(index + 1) },
   { title: "Name", width: "minmax(6rem, 0.7fr)", class: "soft", cell: (row) => shown(row.data?.name ?? row.type) },
   { title: "Value", width: "minmax(10rem, 2fr)", class: "cell-value", cell: (row) => shown(row.data?.value ?? row.data) },
   { title: "Page", width: "minmax(8rem, 1.3fr)", class: "soft", cell: (row) => shown(row.data?.title || row.data?.url || "") },
@@ -29,7 +29,7 @@ function detail(row) {
   const facts = row.data !== null && typeof row.data === "object" ? Object.entries(row.data) : [["value", row.data]];
   const dialog = h("dialog", { "aria-label": "Row", onclose: () => dialog.remove() },
     h("div", { class: "dialog-bar" },
-      h("h2", {}, `${row.type} ${count(row.seq)}`),
+      h("h2", {}, row.type === "page" ? "Page" : "Result"),
       h("button", { class: "button small", type: "button", onclick: () => dialog.close() }, "Close")),
     h("dl", { class: "facts" },
       ...facts.filter(([, value]) => value !== null && value !== "").map(([name, value]) =>
@@ -53,7 +53,7 @@ export function jobPage({ main, connection, signedOut }, id) {
 
   // -- what is on the page -------------------------------------------------------------------------------------------
 
-  const heading = h("h1", {}, "…");
+  const heading = h("h1", { class: "clamp" }, "…");
   const badge = h("span", { id: "state" });
   const about = h("span", { class: "soft small" });
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
@@ -113,7 +113,8 @@ export function jobPage({ main, connection, signedOut }, id) {
     job = found;
     if (job.run > run) startRun(job.run);
     progress = job.progress ?? progress;
-    heading.textContent = title(job);
+    text(heading, title(job));
+    heading.title = title(job);
     document.title = `${title(job)} · msgd`;
     tabs.page.hidden = job.type !== "crawl";
     showState();

@@ -23,10 +23,10 @@ function note(job) {
 function row(job) {
   return h("li", {},
     h("a", { class: "list-row", href: `/jobs/${encodeURIComponent(job.id)}`, "data-nav": true },
-      h("span", { class: "list-title", title: title(job) }, title(job)),
+      h("span", { class: "list-title", title: title(job) }, title(job).replace(/^https?:\/\//, "")),
       h("span", {}, stateBadge(job.state)),
       h("time", { class: "list-end", datetime: job.created, title: moment(job.created) }, ago(job.created)),
-      h("span", { class: "list-note wide" }, note(job))));
+      h("span", { class: "list-note" }, note(job))));
 }
 
 /** @param {any[]} jobs */
