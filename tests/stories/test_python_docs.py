@@ -14,6 +14,11 @@ from tests.stories.deployment import Deployment, distributed, embedded, logs_on_
 from tests.stories.site import serve_folder
 
 FOLDER = Path("/usr/share/doc/python3-doc/html")
+INLINE = frozenset(
+    re.findall(r"\w+", "a abbr b bdi cite code del dfn em i img ins kbd mark q s samp small span strong sub sup u var")
+)
+"""Elements that do not end a word: all others stand for white space."""
+
 REGEX = r"\bPEP \d{1,4}\b"
 
 
@@ -32,10 +37,16 @@ class _Reader(HTMLParser):
             self.links.append(given["href"] or "")
         if tag in ("script", "style"):
             self._hidden += 1
+        self._space(tag)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
             self._hidden = max(0, self._hidden - 1)
+        self._space(tag)
+
+    def _space(self, tag: str) -> None:
+        if tag not in INLINE:
+            self.text.append(" ")
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
@@ -56,7 +67,7 @@ def count(root: Path, base: str, start: str) -> tuple[set[str], dict[str, set[st
         pages.add(path)
         reader = _Reader()
         reader.feed(file.read_text("utf-8"))
-        matches[path] = set(re.findall(REGEX, "".join(reader.text)))
+        matches[path] = set(re.findall(REGEX, " ".join("".join(reader.text).split())))  # white space folds
         for link in reader.links:
             target = urlsplit(urldefrag(urljoin(base + path, link))[0])
             if f"{target.scheme}://{target.netloc}" == base and target.path not in seen:
