@@ -74,6 +74,29 @@ class Listener:
         await self.until(lambda: any(head.last >= pos for head in self.heads))
 
 
+class Caller:
+    """A client that calls by RPC and waits at its reply queue."""
+
+    def __init__(self) -> None:
+        self.reply_to = ""
+        self._heard: list[Message] = []
+        self._bell = Bell(clock)
+
+    async def start(self, broker: Broker) -> None:
+        self.reply_to = (await broker.reply_queue(self._hear, lost=lambda: None)).name
+
+    def _hear(self, delivery: Delivery) -> None:
+        self._heard.append(delivery.message)
+        self._bell.ring()
+
+    async def answers(self, count: int) -> list[Message]:
+        """The first so many answers, when they have come."""
+        while len(self._heard) < count:
+            if not await self._bell.wait(PATIENCE_S):
+                raise AssertionError(f"{len(self._heard)} answers of {count} have come")
+        return self._heard
+
+
 class World:
     """Made for one test, ended with it."""
 
@@ -109,6 +132,12 @@ class World:
         """A recorder that has been started."""
         made = self.recorder(name, **others)
         await made.start()
+        return made
+
+    async def caller(self) -> Caller:
+        """A client that listens."""
+        made = Caller()
+        await made.start(self.broker)
         return made
 
     def publish(self, *events: Event) -> Deferred[Any]:
