@@ -14,7 +14,7 @@ from msgd.broker.topology import EVENTS
 from msgd.clock import Clock
 from msgd.errors import Overloaded, Unavailable
 from msgd.messages.envelope import Message
-from msgd.work.outage import pause
+from msgd.work.outage import pause, wait_out
 
 _log = Logger()
 
@@ -154,7 +154,7 @@ class Emitter:
     async def _send_again(self) -> None:
         """Once the broker is back, go on from the oldest event that is not safe. Cancelled by :meth:`end`."""
         self._tries += 1
-        await self._broker.ready()
+        await wait_out(self._clock, self._broker.ready)
         await pause(self._clock, self._tries)
         self._mending = None
         self._broken = False
