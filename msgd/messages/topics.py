@@ -82,18 +82,22 @@ def escape_word(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _expression(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression over ``topic + '.'``, in which every word ends with a dot."""
-    parts: list[str] = []
+    """The pattern as a regular expression over ``topic + '.'``, in which every word ends with a dot.
+
+    What stands between two ``#`` is taken where it first fits, for good (an atomic group): a later place could only
+    leave less for the rest. Without that a pattern with many ``#`` would try all places, which takes for ever.
+    """
+    runs: list[list[str]] = [[]]
     for word in pattern.split("."):
         if word == "#":
-            # Possessive where it can be: consecutive '#' add nothing and would backtrack.
-            if not parts or parts[-1] != r"(?:[^.]+\.)*":
-                parts.append(r"(?:[^.]+\.)*")
-        elif word == "*":
-            parts.append(r"[^.]+\.")
+            runs.append([])
         else:
-            parts.append(re.escape(word) + r"\.")
-    return re.compile("".join(parts))
+            runs[-1].append(r"[^.]+\." if word == "*" else re.escape(word) + r"\.")
+    first, *others = ("".join(run) for run in runs)
+    if not others:
+        return re.compile(first)
+    *middle, last = others
+    return re.compile(first + "".join(rf"(?>(?:[^.]+\.)*?{run})" for run in middle if run) + r"(?:[^.]+\.)*" + last)
 
 
 def matches(pattern: str, topic: str) -> bool:
@@ -105,24 +109,30 @@ def matches(pattern: str, topic: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def covers(outer: str, inner: str) -> bool:
-    """Whether every topic that ``inner`` names is named by ``outer`` too: how a grant meets a subscription."""
+    """Whether every topic that ``inner`` names is named by ``outer`` too: how a grant meets a subscription.
+
+    ``inner`` may be anybody's: the time it takes grows with its length only. ``outer`` is from a token we trust.
+    """
     outer_words, inner_words = outer.split("."), inner.split(".")
-    # Walk all words inner can spell while outer runs as a set of positions; a fresh word stands for all others.
+    # Walk every single way in which inner can be spelt, beside all places where outer may be then; a fresh word stands
+    # for all that neither has.
     alphabet = {word for word in outer_words + inner_words if word not in "*#"} | {""}
-    start = (_closure(outer_words, {0}), _closure(inner_words, {0}))
-    seen = {start}
-    todo = [start]
+    start = _closure(outer_words, {0})
+    todo = [(start, at) for at in _closure(inner_words, {0})]
+    seen = set(todo)
     while todo:
         outer_at, inner_at = todo.pop()
-        if len(inner_words) in inner_at and len(outer_words) not in outer_at:
-            return False
-        for word in alphabet:
-            step = _advance(inner_words, inner_at, word)
-            if step:
-                state = (_advance(outer_words, outer_at, word), step)
-                if state not in seen:
-                    seen.add(state)
-                    todo.append(state)
+        if inner_at == len(inner_words):
+            if len(outer_words) not in outer_at:
+                return False
+            continue
+        word = inner_words[inner_at]
+        for spelt in alphabet if word in ("*", "#") else (word,):
+            reached = _advance(outer_words, outer_at, spelt)
+            for after in _advance(inner_words, frozenset({inner_at}), spelt):
+                if (reached, after) not in seen:
+                    seen.add((reached, after))
+                    todo.append((reached, after))
     return True
 
 
