@@ -103,9 +103,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--callers", type=int, default=400)
     options = parser.parse_args()
-    task.react(
-        lambda reactor: Deferred.fromCoroutine(_all(options.urls, options.jobs, options.callers, reactor))
-    )
+    task.react(lambda reactor: Deferred.fromCoroutine(_all(options.urls, options.jobs, options.callers, reactor)))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from msgd.messages.envelope import Message, from_bytes, to_bytes
 from msgd.messages.topics import is_word
 from msgd.messages.wire import RESERVED_REPLY
 
-INPUT_CODES: Final = frozenset(kind.code for kind in (InvalidInput, *InvalidInput.__subclasses__()))
+_INPUT_ERRORS: Final[tuple[type[InvalidInput], ...]] = (InvalidInput, *InvalidInput.__subclasses__())
+INPUT_CODES: Final = frozenset(kind.code for kind in _INPUT_ERRORS)
 """The codes that the reason of a refused message may begin with."""
 
 SAME_WITHIN_MS: Final = 24 * 3600 * 1000

@@ -132,7 +132,11 @@ class Claim(Struct, frozen=True):
 
 
 class ClaimRequest(Struct, frozen=True):
-    """A delivered job message that a worker process wants to perform."""
+    """A delivered job message that a worker process wants to perform.
+
+    ``worker`` names one life of a process: after a restart it has another name. A process that claims again what it
+    performs already has only lost its broker; other claims without a save make a slice suspect (see Claimed.alone).
+    """
 
     job: str
     slice: int

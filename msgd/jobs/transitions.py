@@ -42,6 +42,7 @@ class Input(enum.Enum):
     STOP = enum.auto()  # cancelled, as was requested
     # from outside
     CLAIM = enum.auto()
+    RECLAIM = enum.auto()  # by the very process that performs it: its broker was lost, and the message came again
     FLAG = enum.auto()  # request the end of a running job
     CANCEL = enum.auto()
     POISON = enum.auto()
@@ -93,6 +94,7 @@ TABLE: Final = {
     Input.FAIL:      Line(HELD,             State.FAILED,    _,  _,  _,  _,     _,      events.FAILED),
     Input.STOP:      Line(HELD,             State.CANCELLED, _,  _,  _,  _,     _,      events.CANCELLED),
     Input.CLAIM:     Line(HELD,             R,               _,  _,  N,  _,     N),
+    Input.RECLAIM:   Line(frozenset({R}),   R,               _,  _,  N,  _,     _),
     Input.FLAG:      Line(frozenset({R}),   R,               _,  _,  _,  _,     _),
     Input.CANCEL:    Line(LIVE,             State.CANCELLED, _,  _,  N,  _,     _,      events.CANCELLED),
     Input.POISON:    Line(HELD,             State.FAILED,    _,  _,  N,  _,     _,      events.FAILED),
@@ -105,7 +107,7 @@ TABLE: Final = {
 }
 # fmt: on
 
-_KEEPS_ITS_CALL: Final = frozenset({Input.CLAIM, Input.FLAG})
+_KEEPS_ITS_CALL: Final = frozenset({Input.CLAIM, Input.RECLAIM, Input.FLAG})
 """All others delete the job message still in the outbox: it is for a slice that is over, or posted anew. At a claim it
 has just been published, and is deleted with its confirm."""
 
@@ -157,11 +159,14 @@ def claim(job: Job, request: ClaimRequest, now_ms: int) -> tuple[Move | None, Re
     """What becomes of a delivered job message: a claim, or a refusal (with an end, if it is the job's end)."""
     if job.state not in HELD or job.slice != request.slice:
         return None, Refusal.STALE
-    if job.heartbeat_ms is not None and now_ms - job.heartbeat_ms < FRESH_MS and not request.redelivered:
+    fresh = job.heartbeat_ms is not None and now_ms - job.heartbeat_ms < FRESH_MS
+    if fresh and not request.redelivered:
         return None, Refusal.HELD
     if job.cancel_requested:
         return move(job, Input.CANCEL, now_ms), Refusal.CANCELLED
-    if is_poison(job):
+    # Nothing has taken down a process that is alive to claim again: that is not held against the job.
+    cause = Input.RECLAIM if fresh and job.worker == request.worker else Input.CLAIM
+    if cause is Input.CLAIM and is_poison(job):
         problem = Problem(
             Poison.code,
             f"its slice {job.slice} was begun {job.claims} times, the last {POISON_CLAIM - SOLITARY_CLAIM} alone in a "
@@ -169,7 +174,7 @@ def claim(job: Job, request: ClaimRequest, now_ms: int) -> tuple[Move | None, Re
         )
         return move(job, Input.POISON, now_ms, error=problem), Refusal.POISON
     started = now_ms if job.started_ms is None else job.started_ms
-    claimed = move(job, Input.CLAIM, now_ms, worker=request.worker, heartbeat_ms=now_ms, started_ms=started)
+    claimed = move(job, cause, now_ms, worker=request.worker, heartbeat_ms=now_ms, started_ms=started)
     return claimed, None
 
 

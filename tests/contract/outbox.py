@@ -1,4 +1,4 @@
-"""The contract of ``msgd.jobs.interface.OutboxStore``, run on every implementation; its rows are made as jobs make them."""
+"""The contract of ``msgd.jobs.interface.OutboxStore``, run on every implementation; jobs make its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgd.jobs.interface import Job, OutboxRow, Problem, State, Submission
 from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
 from msgd.messages import wire
-from tests.contract.jobs import JobsBase
+from tests.contract.jobs_base import JobsBase
 
 LEASE_MS = 10_000
 LEASE_S = LEASE_MS / 1000

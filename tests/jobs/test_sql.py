@@ -6,7 +6,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from tests.contract.jobs import JobsBase, JobsContract
+from tests.contract.jobs import JobsContract
+from tests.contract.jobs_base import JobsBase
 from tests.contract.outbox import OutboxContract
 from tests.servers import postgres
 

@@ -54,7 +54,7 @@ class TableTests(SynchronousTestCase):
     def test_ends_from_outside_void_the_claim(self) -> None:
         """An end from outside and "run again" raise the token, and so does a claim; nobody else does."""
         raising = {cause for cause, line in TABLE.items() if line.token is Count.NEXT}
-        self.assertEqual(raising, OUTSIDE_ENDS | {Input.CLAIM, Input.RUN_AGAIN})
+        self.assertEqual(raising, OUTSIDE_ENDS | {Input.CLAIM, Input.RECLAIM, Input.RUN_AGAIN})
 
     def test_nothing_that_fences_restarts(self) -> None:
         """Run, slice and token are never set back."""
@@ -63,7 +63,7 @@ class TableTests(SynchronousTestCase):
 
     @given(st.sampled_from(list(Input)), st.sampled_from(list(State)))
     def test_moves_follow_the_table(self, cause: Input, state: State) -> None:
-        """A move does to every number what its line says, and there is none from a state that the line does not name."""
+        """A move does to every number what its line says, and there is none from a state it does not name."""
         before, line = job(state, heartbeat_ms=1, worker="w"), TABLE[cause]
         moved = transitions.move(before, cause, 7)
         if state not in line.sources:

@@ -1,0 +1,136 @@
+"""The contract of ``msgd.jobs.interface.Jobs``: what keeps jobs alive, what the recorder settles, job types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from msgd.errors import NotFound
+from msgd.jobs.interface import (
+    Beat,
+    BeatAnswer,
+    ClaimRequest,
+    JobFilter,
+    Refusal,
+    State,
+    Submission,
+    TypeInfo,
+)
+from msgd.messages.events import Event
+from tests.contract.jobs_base import DAY_S, JobsBase
+
+
+class UpkeepContract(JobsBase):
+    """The part about what keeps jobs alive, what the recorder settles, job types."""
+
+    # -- keeping alive ------------------------------------------------------------------------------------------------
+
+    async def test_revive(self) -> None:
+        """A running job whose worker is silent for 10 s is called again, once."""
+        silent, living = await self.claimed(), await self.claimed()
+        queued = await self.submitted()
+        self.clock.advance(9)
+        await self.jobs.beat([Beat(living.claim, None)])
+        self.assertEqual(await self.jobs.revive(), 0)
+        self.clock.advance(2)
+        self.assertEqual(await self.jobs.revive(), 1)
+        self.assertEqual([(row.job, row.key) for row in self.posted], [(silent.job.id, "crawl.more")])
+        self.clock.advance(5)
+        await self.jobs.beat([Beat(living.claim, None)])
+        self.clock.advance(6)
+        self.assertEqual(await self.jobs.revive(), 0)
+        self.assertEqual((await self.claimed(silent.job)).claim.token, 2)
+        self.assertEqual((await self.jobs.get(queued.id)).state, State.QUEUED)
+
+    async def test_revived_but_only_slow(self) -> None:
+        """A worker that was silent and is there after all goes on; the copy meets its heartbeat."""
+        slow = await self.claimed()
+        self.clock.advance(11)
+        await self.jobs.revive()
+        self.assertEqual(await self.jobs.beat([Beat(slow.claim, None)]), [BeatAnswer.GO_ON])
+        copy = await self.jobs.claim(ClaimRequest(slow.job.id, 0, "w2", redelivered=False))
+        self.assertIs(copy, Refusal.HELD)
+        await self.jobs.save(slow.claim, b"1")
+        self.assertEqual(await self.calls(slow.job.id), 1)
+
+    async def test_revive_ends_what_was_cancelled(self) -> None:
+        """A job whose end was requested, of a canceller and of a worker that are both gone, ends."""
+        claimed = await self.claimed()
+        await self.jobs.cancel(claimed.job.id)
+        self.clock.advance(11)
+        self.assertEqual(await self.jobs.revive(), 1)
+        self.assertEqual(self.said(), [("cancelled", 2, {})])
+
+    async def test_refill(self) -> None:
+        """After a broker was emptied every unfinished job is called again, but those that wait or are still to come."""
+        queued, delayed = await self.submitted(), await self.submitted(not_before_ms=self.now_ms + 60_000)
+        running, waiting = await self.claimed(), await self.parent_of("c1")
+        ended = await self.claimed()
+        await self.jobs.end(ended.claim, State.DONE)
+        await self.database.write(
+            lambda transaction: transaction.execute(text(f"DELETE FROM outbox WHERE job <> '{delayed.id}'"))
+        )
+        self.posted.clear()
+        self.assertEqual(await self.jobs.refill(), 3)
+        self.assertEqual(sorted(row.job for row in self.posted), sorted([queued.id, running.job.id, "c1"]))
+        self.assertEqual(await self.jobs.refill(), 0, "they are in the outbox")
+        self.assertEqual((await self.jobs.get(waiting.id)).state, State.WAITING)
+
+    async def test_refill_many(self) -> None:
+        """A refill of more jobs than one transaction takes."""
+        ids = [job.job.id for job in await self.all(*(self.submit_one() for _ in range(1100)))]
+        await self.database.write(lambda transaction: transaction.execute(text("DELETE FROM outbox")))
+        self.posted.clear()
+        self.assertEqual(await self.jobs.refill(), 1100)
+        self.assertEqual(sorted(row.job for row in self.posted), sorted(ids))
+
+    async def submit_one(self) -> Any:
+        return await self.jobs.submit(Submission(type="crawl", params=b"{}"))
+
+    # -- the recorder -------------------------------------------------------------------------------------------------
+
+    async def test_record_replies(self) -> None:
+        """The recorder is told who else wants the events it stored."""
+        job = await self.submitted(reply_to="q", correlation_id="7")
+        silent = await self.claimed()
+        claimed = await self.claimed(job)
+        await self.jobs.end(claimed.claim, State.DONE)
+        await self.jobs.end(silent.claim, State.DONE)
+        foreign = Event(topic="app.invoice.created", type="created", id="1", source="shop", time_ms=0)
+        stranger = Event(topic="job.nothing", type="done", id="1", source="x", time_ms=0, run=1, token=1, outbox=9999)
+        replies = await self.record([foreign, *self.events(), stranger])
+        self.assertEqual([(reply.job, reply.reply_to, reply.correlation_id) for reply in replies], [(job.id, "q", "7")])
+        self.assertEqual(await self.rows(), [])
+        self.assertEqual(await self.record([]), [])
+
+    async def test_purge(self) -> None:
+        """Jobs that ended long ago, and were recorded, go with their keys; the others stay."""
+        old = await self.claimed(await self.submitted(owner="ann", key="k"))
+        await self.jobs.end(old.claim, State.DONE)
+        await self.record(self.events())
+        unrecorded = await self.claimed()
+        await self.jobs.end(unrecorded.claim, State.DONE)
+        self.clock.advance(2 * DAY_S)
+        recent = await self.claimed()
+        self.posted.clear()
+        await self.jobs.end(recent.claim, State.DONE)
+        await self.record(self.events())
+        self.assertEqual(await self.jobs.purge(self.now_ms - int(DAY_S * 1000)), [old.job.id])
+        self.assertEqual({job.id for job in await self.jobs.list(JobFilter())}, {unrecorded.job.id, recent.job.id})
+        keys = text("SELECT count(*) FROM job_keys")
+        self.assertEqual(await self.database.read(lambda transaction: transaction.execute(keys).scalar_one()), 0)
+
+    # -- types --------------------------------------------------------------------------------------------------------
+
+    async def test_types(self) -> None:
+        """What workers announce is listed; a pause stays when the type is announced again."""
+        crawl = TypeInfo(name="crawl", summary="Crawl a site", schema=b'{"type":"object"}', results=("result", "page"))
+        await self.jobs.announce(TypeInfo(name="mail"))
+        await self.jobs.announce(crawl)
+        self.assertEqual(await self.jobs.types(), [crawl, TypeInfo(name="mail")])
+        self.assertTrue((await self.jobs.pause("mail", True)).paused)
+        await self.jobs.announce(TypeInfo(name="mail", summary="Send mail"))
+        self.assertEqual((await self.jobs.types())[1], TypeInfo(name="mail", summary="Send mail", paused=True))
+        self.assertFalse((await self.jobs.pause("mail", False)).paused)
+        await self.raises(NotFound, self.jobs.pause("nothing", True))
