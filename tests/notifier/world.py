@@ -1,4 +1,4 @@
-"""A notifier on real parts: the embedded broker, SQLite, a loopback port; and a scribe that records what it is given."""
+"""A notifier on real parts: embedded broker, SQLite, a loopback port; and a scribe that records what it is given."""
 
 from __future__ import annotations
 
