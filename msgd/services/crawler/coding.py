@@ -31,13 +31,13 @@ def pieces(chunks: Iterable[bytes], content_encoding: str) -> Iterator[bytes]:
         return
     if len(codings) > 1 or codings[0] not in ("gzip", "x-gzip", "deflate"):
         raise BrokenCoding(f"content coding {content_encoding[:60]!r}, which was not asked for")
-    yield from _inflate(chunks)
+    yield from _inflate(iter(chunks))
 
 
-def _inflate(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _inflate(chunks: Iterator[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     first = True
-    for chunk in chunks:
+    for chunk in _whole_header(chunks):
         while chunk:
             try:
                 piece = inflater.decompress(chunk, PIECE_BYTES)
@@ -66,6 +66,21 @@ def _inflate(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
     if not inflater.eof:
         raise BrokenCoding("the body ends in the middle of its gzip or deflate coding")
+
+
+def _whole_header(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, the first of at least two bytes: by those zlib tells gzip and zlib from what is neither."""
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        if len(held) >= 2:
+            yield held
+            break
+    else:
+        if held:
+            yield held
+        return
+    yield from chunks
 
 
 def decoded(chunks: Iterable[bytes], content_encoding: str, limit: int) -> bytes:

@@ -159,6 +159,7 @@ def _search_tree(expression: str, attr: str, called: str) -> Search:
     try:
         # regexp=False: lxml's extension would run Python's re, without a time limit and under the interpreter lock.
         find = etree.XPath(expression, regexp=False, smart_strings=False)
+        find(etree.Element("html"))  # "count(" compiles, and fails only here
     except (etree.XPathError, ValueError, TypeError) as error:
         raise ValueError(f"{called} does not compile: {error}") from None
 

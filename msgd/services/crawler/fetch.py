@@ -147,11 +147,11 @@ class Fetcher:
         body = _Body(limit if wanted and problem is None else DRAINED_BYTES)
         response.deliverBody(body)
         try:
-            ended = await body.ended.addTimeout(self._body_s, self._reactor, self._endless)
+            whole = await body.ended.addTimeout(self._body_s, self._reactor, self._endless)
         except FetchError as error:
             problem = problem or FetchError(str(error), retryable=error.retryable, status=status)
         else:
-            if wanted and problem is None and ended is not None:
+            if wanted and problem is None and not whole:
                 problem = FetchError(f"broke off after {body.size} bytes", retryable=True, status=status)
             elif wanted and problem is None and body.over and not cut:
                 problem = _too_large(limit, status)
@@ -191,14 +191,14 @@ class Fetcher:
 
 
 class _Body(Protocol):
-    """Collects a body up to a limit, then hangs up. ``ended`` fires with None, or with why it broke off."""
+    """Collects a body up to a limit, then hangs up. ``ended`` fires with whether it ended as it should."""
 
     def __init__(self, limit: int) -> None:
         self.chunks: list[bytes] = []
         self.size = 0
         self.over = False
         self._limit = limit
-        self.ended: Deferred[Failure | None] = Deferred(self._hang_up)
+        self.ended: Deferred[bool] = Deferred(self._hang_up)
 
     def dataReceived(self, data: bytes) -> None:
         if self.over:
@@ -210,14 +210,14 @@ class _Body(Protocol):
             self.size = self._limit
             self.chunks.append(data)
             self._hang_up(None)
-            self.ended.callback(None)
+            self.ended.callback(True)
         else:
             self.chunks.append(data)
 
     def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008 (Twisted's default)
         if not self.ended.called:
             # Without a length the end of the connection ends the body, as HTTP/1.0 has it (PotentialDataLoss).
-            self.ended.callback(None if reason.check(ResponseDone, PotentialDataLoss) else reason)
+            self.ended.callback(reason.check(ResponseDone, PotentialDataLoss) is not None)
 
     def _hang_up(self, _: object) -> None:
         if self.transport is not None:

@@ -12,7 +12,7 @@ from typing import Final
 import cchardet
 from lxml import etree
 from msgspec import Struct
-from w3lib.encoding import html_to_unicode
+from w3lib.encoding import html_to_unicode, resolve_encoding
 
 from msgd.services.crawler.criteria import Criterion, Found, cut, search_page, squeeze
 from msgd.services.crawler.scope import Scope
@@ -94,8 +94,8 @@ def _is_html(body: bytes, content_type: str) -> bool:
 
 
 def _detect(body: bytes) -> str | None:
-    found: str | None = cchardet.detect(body[:DETECTED_BYTES])["encoding"]
-    return found
+    found = cchardet.detect(body[:DETECTED_BYTES])["encoding"]
+    return resolve_encoding(found) if found else None  # it also knows charsets that Python cannot decode
 
 
 def _to_utf8(body: bytes, content_type: str) -> tuple[str, bytes]:

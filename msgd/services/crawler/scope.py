@@ -33,7 +33,7 @@ _UNSEARCHED: Final = """
 SKIPPED: Final = frozenset(_UNSEARCHED.split())
 """Endings of paths that cannot be searched, and so are not even asked for."""
 
-_ENDING: Final = re.compile(r"\.([A-Za-z0-9]{1,5})(?:\?|$)")
+_ENDING: Final = re.compile(r"[^?]*\.([A-Za-z0-9]{1,5})(?:\?|$)")
 
 
 class Pattern:
@@ -78,7 +78,7 @@ class Scope:
         """Whether this page is to be crawled."""
         url = link.url
         split = url.index("/", 8)
-        ending = _ENDING.search(url, split)
+        ending = _ENDING.match(url, split)
         if ending is not None and ending[1].lower() in SKIPPED:
             return False
         on_site = site_of(url) in self.sites
