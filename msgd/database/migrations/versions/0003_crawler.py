@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_crawls"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name="fk_crawls_job_jobs", ondelete="CASCADE"),
-        sa.UniqueConstraint("job", "run", name="uq_crawls_job"),
+        sa.UniqueConstraint("job", "run", name="uq_crawls_job_run"),
     )
     op.create_table(
         "crawl_urls",
@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("done", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("crawl", "n", name="pk_crawl_urls"),
         sa.ForeignKeyConstraint(["crawl"], ["crawls.id"], name="fk_crawl_urls_crawl_crawls", ondelete="CASCADE"),
-        sa.UniqueConstraint("crawl", "digest", name="uq_crawl_urls_crawl"),
+        sa.UniqueConstraint("crawl", "digest", name="uq_crawl_urls_crawl_digest"),
     )
     where = sa.text("NOT done")
     op.create_index(
