@@ -22,9 +22,10 @@ _pack_header = struct.Struct(">HHQH").pack
 def decode_message(header: bytes, body: bytes) -> Message:
     """The message whose content header frame holds ``header``. Raises Malformed."""
     try:
-        return _message(header, body, "strict")
-    except UnicodeDecodeError:  # some client's Latin-1: readable in the main, and no reason to lose the message
-        return _message(header, body, "replace")
+        try:
+            return _message(header, body, "strict")
+        except UnicodeDecodeError:  # some client's Latin-1: readable in the main, and no reason to lose the message
+            return _message(header, body, "replace")
     except (IndexError, struct.error) as error:
         raise Malformed(f"a content header ends too early: {error}") from None
 
