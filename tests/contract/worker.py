@@ -21,6 +21,7 @@ from msgd.messages.live import decode_batch
 from msgd.messages.topics import job_topic
 from msgd.work import Context, Continue, Done, Failed, Outcome, Retry, Wait, job
 from msgd.work.cancel import cancel
+from msgd.work.floor import GRACE_S
 from msgd.work.once import Once
 from tests.work.world import World
 
@@ -303,9 +304,9 @@ class WorkerContract(_Base):
         self.assertIs((await cancelled).state, State.CANCELLED)
         await world.ended(id_, State.CANCELLED)
 
-    async def _steal(self, world: World, id_: str) -> Claim:
+    async def _steal(self, world: World, id_: str, thief: str = "thief") -> Claim:
         """What another process does that gets the message again."""
-        request = ClaimRequest(id_, (await world.jobs.get(id_)).slice, "thief", redelivered=True)
+        request = ClaimRequest(id_, (await world.jobs.get(id_)).slice, thief, redelivered=True)
         claimed = await world.jobs.claim(request)
         assert isinstance(claimed, Claimed), claimed
         return claimed.claim
@@ -483,8 +484,8 @@ class WorkerContract(_Base):
 
         began = Once()
         suspect = await world.submit("count")
-        for _ in range(2):
-            await self._steal(world, suspect)
+        for thief in ("first", "second"):
+            await self._steal(world, suspect, thief)
         await world.broker.declare_type("count")
         # The message comes to a process of ours while another job is being performed there.
         await world.runner(job("heeds", Count)(heeds), job("count", Count)(gate))
@@ -562,11 +563,9 @@ class WorkerContract(_Base):
         runner = await world.runner(job("count", Count)(gate))
         id_ = await world.submit("count")
         await gate.has_begun()
-        stopped = Deferred.fromCoroutine(runner.stop())
-        await world.advance(9.5)
-        self.assertFalse(stopped.called)
-        await world.advance(0.5)
-        await stopped
+        begin = world.clock.seconds()
+        await world.passing(runner.stop())
+        self.assertGreaterEqual(world.clock.seconds() - begin, GRACE_S)
         self.assertEqual(gate.cancelled, 1)
         await world.runner(job("count", Count)(second))
         await world.ended(id_)

@@ -7,9 +7,9 @@ down the events of jobs, also those that come twice, and deletes their outbox ro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -29,6 +29,8 @@ from msgd.messages.wire import message_to_event
 from msgd.work import Worker
 from msgd.work.attempt import Limits
 from msgd.work.runner import Runner
+
+T = TypeVar("T")
 
 BEGIN_S: Final = 1_700_000_000.0
 """When the tests happen: a time such as the real ones."""
@@ -61,13 +63,17 @@ class World:
         await self.broker.consume(JOB_EVENTS_QUEUE, self._happened, prefetch=100)
 
     async def close(self) -> None:
-        for runner in self.runners:
-            await runner.stop()
-        await self.publisher.stop()
-        await self.broker.stop()
+        await self._stop()
         while self._recording is not None:
             await self.turn()
         await self.database.stop()
+
+    async def _stop(self) -> None:
+        """End all but the database, whatever grace it takes."""
+        for runner in self.runners:
+            await self.passing(runner.stop())
+        await self.passing(self.publisher.stop())
+        await self.broker.stop()
 
     # -- what is there ------------------------------------------------------------------------------------------------
 
@@ -156,6 +162,14 @@ class World:
         assert found.state is state, found
         return found
 
+    async def passing(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns; time passes until then."""
+        result = Deferred.fromCoroutine(coroutine)
+        while not result.called:
+            self.clock.advance(STEP_S)
+            await self.turn()
+        return await result
+
     async def until(self, condition: Callable[[], Awaitable[bool]], *, passing_s: float = 0.0) -> None:
         """Turn the reactor, and let so much time pass with each turn, until the condition holds."""
         while not await condition():
@@ -165,10 +179,7 @@ class World:
 
     async def restarted_broker(self) -> Broker:
         """Stop everything on the broker, and come back to it: what was not acknowledged is in its queues again."""
-        for runner in self.runners:
-            await runner.stop()
-        await self.publisher.stop()
-        await self.broker.stop()
+        await self._stop()
         self.broker = self._make_broker()
         await self.broker.start()
         return self.broker
