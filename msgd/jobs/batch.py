@@ -65,6 +65,7 @@ class Batch:
         self._leased = leased
         self._cleared: set[str] = set()
         self._postings: list[_Written] = []
+        self._calls: dict[str, _Written] = {}  # those of the postings that call a job, one a job at most
         self._step = 0
 
     def get(self, job: str) -> Job | None:
@@ -108,13 +109,16 @@ class Batch:
 
     def post(self, posting: Posting) -> None:
         """Put a message into the outbox."""
-        self._postings.append(_Written(self._step, posting))
+        written = _Written(self._step, posting)
+        self._postings.append(written)
+        if posting.is_call:
+            self._calls[posting.job] = written
 
     def _withdraw_call(self, job: str) -> None:
         self._cleared.add(job)
-        for written in self._postings:
-            if written.posting.job == job and written.posting.is_call:
-                written.withdrawn = True
+        written = self._calls.pop(job, None)
+        if written is not None:
+            written.withdrawn = True
 
     def perform(self, steps: Sequence[Step[Any]]) -> list[Answer[Any]]:
         """Perform the steps in order, then write everything."""

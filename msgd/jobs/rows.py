@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import FromClause, Select, Text, bindparam, delete, insert, select, update
+from sqlalchemy import FromClause, Select, Text, bindparam, delete, insert, select, text, update
 from sqlalchemy.types import TypeEngine
 
 from msgd.broker.topology import JOBS
@@ -138,12 +138,26 @@ def delete_calls(transaction: Transaction, of_jobs: Iterable[str]) -> None:
     transaction.execute(delete(outbox).where(outbox.c.job.in_(select(given.c.id)), outbox.c.exchange == JOBS))
 
 
+def _numbers(transaction: Transaction, count: int) -> Sequence[int]:
+    """The next numbers of the outbox, ascending. Asked for beforehand, because INSERT with RETURNING promises no order
+    (SQLAlchemy falls back to a statement for each row on SQLite)."""
+    if transaction.dialect.name == "postgresql":
+        taken = text("SELECT nextval(pg_get_serial_sequence('outbox', 'id')) FROM generate_series(1, :count)")
+        return sorted(transaction.execute(taken, {"count": count}).scalars())
+    # Nobody else writes meanwhile, and AUTOINCREMENT counts on from the highest number that was ever given.
+    last = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
+    first = transaction.execute(last).scalar_one() + 1
+    return range(first, first + count)
+
+
 def insert_postings(transaction: Transaction, postings: Sequence[tuple[Posting, int]]) -> list[OutboxRow]:
     """Put postings, each with its due time in ms, into the outbox; their rows, numbered in the order given."""
     if not postings:
         return []
+    numbers = _numbers(transaction, len(postings))
     values = [
         {
+            "id": number,
             "due_ms": due_ms,
             "job": posting.job,
             "exchange": posting.exchange,
@@ -151,10 +165,9 @@ def insert_postings(transaction: Transaction, postings: Sequence[tuple[Posting, 
             "sent": 0,
             "message": to_bytes(posting.message),
         }
-        for posting, due_ms in postings
+        for number, (posting, due_ms) in zip(numbers, postings, strict=True)
     ]
-    statement = insert(outbox).returning(outbox.c.id, sort_by_parameter_order=True)
-    numbers = transaction.execute(statement, values).scalars()
+    transaction.execute(insert(outbox), values)
     return [
         OutboxRow(
             id=number,

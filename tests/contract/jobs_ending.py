@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgd.broker.topology import EVENTS
 from msgd.errors import Conflict, Superseded
 from msgd.jobs.interface import (
@@ -195,3 +197,40 @@ class EndingContract(JobsBase):
         await self.jobs.wait(again.claim, [Submission(type="mail", params=b"{}", id="new")], None)
         await self.jobs.end(claim, State.CANCELLED)
         self.assertEqual((await self.jobs.get(parent.id)).children, 1)
+
+    async def test_a_family_under_fire(self) -> None:
+        """Ends, cancels, beats and revivals of parents and children at the same time, in several processes, come to one
+        end of each run."""
+        processes = [self.jobs, self.make_jobs(), self.make_jobs()]
+        parents = [await self.parent_of(*(f"c{family}-{number}" for number in range(6))) for family in range(4)]
+        names = [f"c{family}-{number}" for family in range(4) for number in range(6)]
+        claims = [(await self.claimed(await self.jobs.get(name))).claim for name in names]
+
+        async def tried(awaitable: Any) -> bool:
+            try:
+                await awaitable
+            except Superseded:
+                return False
+            return True
+
+        self.clock.advance(11)
+        ended = await self.all(
+            *(tried(processes[n % 3].end(claim, State.DONE)) for n, claim in enumerate(claims)),
+            *(tried(processes[n % 3].cancel(parent.id)) for n, parent in enumerate(parents[:2])),
+            *(tried(process.beat([Beat(claim, b"1") for claim in claims[::-1]])) for process in processes),
+            *(tried(process.revive()) for process in processes),
+            *(tried(processes[n % 3].end_cancelled(name, 1)) for n, name in enumerate(names)),
+            *(tried(processes[n % 3].cancel(name)) for n, name in enumerate(names[::5])),
+        )
+        self.assertTrue(any(ended[: len(claims)]))
+        for name in names:
+            await self.jobs.cancel(name)
+            await self.jobs.end_cancelled(name, 1)
+        for name in names:
+            self.assertTrue((await self.jobs.get(name)).ended, name)
+        for parent in parents:
+            self.assertIn((await self.jobs.get(parent.id)).state, {State.QUEUED, State.CANCELLED})
+        ends = [event.topic for event in self.events()]
+        self.assertEqual(len(ends), len(set(ends)))
+        calls = [row.job for row in self.posted if not row.is_event and row.job in {parent.id for parent in parents}]
+        self.assertEqual(len(calls), len(set(calls)))
