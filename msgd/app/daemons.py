@@ -87,14 +87,17 @@ def _crawler(adapters: Adapters) -> Worker[Any]:
     )
 
 
-def _door(adapters: Adapters) -> list[Part]:
-    """The notifier, and then its endpoints: the door closes before the notifier sends its clients away."""
+def _door(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> list[Part]:
+    """The notifier, and then its endpoints: the door closes before the notifier sends its clients away.
+
+    Of the job types of ``workers`` it checks the params too.
+    """
     settings = adapters.settings
     made = Notifier(
         broker=adapters.broker,
         jobs=adapters.jobs,
         journal=adapters.journal,
-        types=BUILT_IN,
+        types={**BUILT_IN, **{worker.type.name: worker.type for worker in workers}},
         keys=keys(settings),
         settings=settings.notifier,
         reactor=adapters.reactor,
@@ -117,7 +120,7 @@ def all_in_one(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> Parts
             *_ground(adapters),
             _recorder(adapters),
             _runner(adapters, [_crawler(adapters), *workers]),
-            *_door(adapters),
+            *_door(adapters, workers),
         ]
     )
 
