@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
@@ -46,4 +47,4 @@ class ThirdPartyTests(SynchronousTestCase):
             self.assertEqual(
                 (status, problem["code"], problem["where"]), (400, "invalid-params", "params.text"), problem
             )
-            self.assertEqual(deployment.stop("msgd"), 0)
+            self.assertEqual(deployment.stop("msgd"), -signal.SIGTERM)  # twistd ends by the signal, after the drain
