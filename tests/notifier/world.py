@@ -12,7 +12,7 @@ import msgspec
 import treq
 from treq.client import HTTPClient
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IResponse
@@ -62,6 +62,7 @@ class Scribe:
         self._world = world
         self._lease: Lease | None = None
         self._consumers: list[Consumer] = []
+        self._order = DeferredLock()
         self.lose: Callable[[str, str], bool] = lambda exchange, key: False
 
     async def listen(self) -> None:
@@ -74,7 +75,11 @@ class Scribe:
         Deferred.fromCoroutine(self.record([event])).addCallback(lambda _: delivery.ack())
 
     async def record(self, events: Sequence[Event]) -> Sequence[Recorded]:
-        """Store a batch and publish it live."""
+        """Store a batch and publish it live; batches one after the other."""
+        recorded: Sequence[Recorded] = await self._order.run(lambda: Deferred.fromCoroutine(self._record(events)))
+        return recorded
+
+    async def _record(self, events: Sequence[Event]) -> Sequence[Recorded]:
         if self._lease is None:
             self._lease = await self._world.journal.acquire("scribe", ttl_ms=3_600_000)
         assert self._lease is not None
@@ -174,7 +179,7 @@ class World:
         raw: bytes | None = None,
     ) -> tuple[int, Any, IResponse]:  # fmt: skip
         """An HTTP call: status, decoded body (bytes if it is not JSON), response. ``who``: a token; None: none."""
-        given = dict(headers or {})
+        given: Any = dict(headers or {})
         if who is not None:
             given.setdefault("Authorization", f"Bearer {who or token()}")
         data = raw
