@@ -77,6 +77,7 @@ class Crawling:
         self._after = -1
         self._stopping = False
         self._outcome: Outcome | None = None
+        self._error: Failure | None = None
         self._bell: Deferred[None] | None = None
         self._timers: dict[str, DelayedCall] = {}
         self._began = means.clock.seconds()
@@ -99,6 +100,8 @@ class Crawling:
         try:
             await self._go_on()
             await self._finish_visits()
+            if self._error is not None:
+                self._error.raiseException()
         finally:
             over.cancel()
             self._abandon()
@@ -126,13 +129,13 @@ class Crawling:
         """Wait a little for the visits under way, then save what there is."""
         until = self._means.clock.seconds() + PATIENCE_S
         self._call_later("patience", PATIENCE_S, self._wake)
-        while self._visits and self._means.clock.seconds() < until and not self._is_final():
+        while self._visits and self._means.clock.seconds() < until and not self._is_final() and self._error is None:
             await self._ring()
         for entry, began, _ in self._visits.values():
             if self._means.clock.seconds() - began >= PATIENCE_S and entry.kind == PAGE and not self._is_final():
                 self._ended.append((entry, self._too_slow(entry)))
         self._abandon()
-        if not isinstance(self._outcome, Retry | Failed):
+        if self._error is None and not isinstance(self._outcome, Retry | Failed):
             await self._save()
 
     def _is_final(self) -> bool:
@@ -199,9 +202,16 @@ class Crawling:
                 continue
             now = self._means.clock.seconds()
             self._means.hosts.pace(host).started(now, self._params.delay)
-            done = Deferred.fromCoroutine(self._visit(entry, host, rules.sitemaps if entry.depth == 0 else ()))
+            sitemaps = rules.sitemaps if entry.depth == 0 else ()
+            done = Deferred.fromCoroutine(self._visit(entry, host, sitemaps)).addErrback(self._broken)
             if not done.called:
                 self._visits[entry.n] = entry, now, done
+
+    def _broken(self, failure: Failure) -> None:
+        """Not the page but the crawl itself has failed: the slice ends with this error."""
+        self._error = self._error or failure
+        self._stopping = True
+        self._wake()
 
     def _next_host(self) -> str | None:
         """A host that may be asked now. If it is only a matter of time, that is seen to."""

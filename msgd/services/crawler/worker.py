@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from msgd.services.crawler.crawl import Crawling, Means
-from msgd.services.crawler.fetch import Fetcher
+from msgd.services.crawler.fetch import ANSWER_S, BODY_S, Fetcher
 from msgd.services.crawler.hosts import Hosts
 from msgd.services.crawler.offload import Offload
 from msgd.services.crawler.params import CRAWL, CrawlParams
@@ -35,12 +35,15 @@ class Crawler:
         robots: bool = True,
         contact: str = "",
         threads: int = THREADS,
+        answer_s: float = ANSWER_S,
+        body_s: float = BODY_S,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """``reach``: which addresses may be dialled; ``robots``: whether robots.txt is heeded; ``contact``: an address
-        or URL for the User-Agent."""
+        or URL for the User-Agent; ``answer_s`` and ``body_s``: how long an answer and its body may take."""
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="crawler")
-        fetcher = Fetcher(reactor, GuardedEndpoints(reactor, reach), contact=contact)
+        endpoints = GuardedEndpoints(reactor, reach)
+        fetcher = Fetcher(reactor, endpoints, contact=contact, answer_s=answer_s, body_s=body_s)
         offload = Offload(partial(deferToThreadPool, reactor, self._pool), threads=threads)
         hosts = Hosts(fetcher, offload, reactor, robots=robots)
         self._means = Means(fetcher, offload, hosts, reactor, now_ms)
