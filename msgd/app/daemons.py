@@ -52,7 +52,8 @@ def _recorder(adapters: Adapters) -> Part:
         jobs=adapters.jobs,
         broker=adapters.broker,
         clock=adapters.reactor,
-        process=adapters.process,
+        # The embedded broker lets one process in: after a kill -9 the next one is the holder of the lease, at once.
+        process="embedded" if adapters.settings.broker.embedded else adapters.process,
         rules=rules,
     )
 

@@ -16,7 +16,7 @@ from msgd.jobs.transitions import Move, child_ended
 
 T = TypeVar("T")
 
-LEASE_MS: Final = 10_000
+LEASE_MS: Final = 5_000
 """For which a row is its writer's (or a sweeper's) alone to publish: longer than a broker takes to confirm, short
 enough for a job whose writer died between commit and publish."""
 

@@ -25,7 +25,7 @@ from msgd.jobs.interface import OutboxRow, OutboxStore
 
 _log = Logger()
 
-LEASE_MS: Final = 10_000
+LEASE_MS: Final = 5_000
 """How long a sweeper has for the rows that it took: far longer than a broker takes to confirm them."""
 
 AGAIN_MS: Final = 30_000

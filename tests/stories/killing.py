@@ -1,7 +1,7 @@
 """twistd with a death wish: the process kills itself (-9) between two neighbouring effects of DESIGN §3, by name.
 
-``MSGD_TEST_KILL=<point>:<n>``: at the n-th time the point is reached. The product knows nothing of this: the assembly
-picks adapters, and here it picks ours, which stand around the real ones.
+``MSGD_TEST_KILL=<point>``, and a file named ``armed`` in the working directory: at the next time the point is reached.
+The product knows nothing of this: the assembly picks adapters, and here it picks ours, which stand around the real ones.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from msgd.jobs.interface import OutboxRow
 from msgd.messages.envelope import Message
 
 VARIABLE: Final = "MSGD_TEST_KILL"
+ARMED: Final = "armed"
 
 WORKER_POINTS: Final = (
     "claim|started",
@@ -39,18 +40,15 @@ DOOR_POINTS: Final = ("submit|row", "row|publish", "publish|delete")
 
 
 class Trigger:
-    """Ends the process when the point it was told has been reached often enough."""
+    """Ends the process at the point it was told, once it is armed: what is left from before is not what is meant."""
 
-    def __init__(self, told: str) -> None:
-        self._point, _, times = told.partition(":")
-        self._left = int(times or 1)
+    def __init__(self, point: str) -> None:
+        self._point = point
 
     def reach(self, point: str) -> None:
         """We are between these two effects."""
-        if point == self._point:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if point == self._point and os.path.exists(ARMED):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Around:

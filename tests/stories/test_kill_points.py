@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.stories.checks import check_crawl
 from tests.stories.deployment import Deployment, distributed, embedded, logs_on_failure
-from tests.stories.killing import DOOR_POINTS, RECORDER_POINTS, VARIABLE, WORKER_POINTS
+from tests.stories.killing import ARMED, DOOR_POINTS, RECORDER_POINTS, VARIABLE, WORKER_POINTS
 from tests.stories.site import Site, serve
 
 LAUNCHER = ("-m", "tests.stories.killing")
@@ -36,7 +36,9 @@ class KillPointTests(SynchronousTestCase):
 
     def kill_at(self, made: Deployment, point: str, victim: str, site: Site) -> None:
         made.stop(victim)
-        made.start(victim, environment={VARIABLE: f"{point}:1"})
+        made.start(victim, environment={VARIABLE: point})
+        armed = made.folder / ARMED
+        armed.touch()
         job = f"at-{point.replace('|', '-')}"
         body = {
             "type": "crawl",
@@ -48,6 +50,7 @@ class KillPointTests(SynchronousTestCase):
         except (OSError, urllib.error.URLError):
             status, answer = 0, None  # the door itself died: whoever asked asks again, under the same key
         self.assertEqual(made.wait(victim), -signal.SIGKILL, f"{victim} did not die at {point}")
+        armed.unlink()
         made.start(victim)
         if status != 202:
             status, answer = made.call("POST", "/api/jobs", body)

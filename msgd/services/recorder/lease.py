@@ -13,11 +13,12 @@ from msgd.journal.interface import Journal, Lease
 
 _log = Logger()
 
-TTL_S: Final = 10.0
-"""How long a recorder that has died holds up the events: as long as a dead worker holds up its job."""
+TTL_S: Final = 6.0
+"""How long a recorder that was killed holds up the events: short, for people watch; long against a pause of the
+database or of the process."""
 
-RENEW_S: Final = 2.0
-"""Four renewals may fail before the lease is in danger."""
+RENEW_S: Final = 1.0
+"""Three renewals may fail before the lease is in danger."""
 
 SAFETY_S: Final = 2.0
 """How long before the lease expires its holder stops by itself: what it has under way must have come to rest."""

@@ -190,7 +190,7 @@ class Recording:
             self._lease,
             [one.event for one in given],
             live_pos=lived,
-            within=lambda transaction, _, recorded: self._jobs.record(transaction, recorded),
+            within=lambda transaction, given, recorded: self._jobs.record(transaction, recorded, given),
         )
         self._said = lived
         self._epoch = appended.epoch

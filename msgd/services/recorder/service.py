@@ -25,7 +25,7 @@ from msgd.services.recorder.rounds import Rounds
 
 _log = Logger()
 
-STANDBY_S: Final = 2.0
+STANDBY_S: Final = 1.0
 """How often one that stands by asks for the lease."""
 
 GRACE_S: Final = 5.0
