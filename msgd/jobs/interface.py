@@ -22,7 +22,7 @@ from msgspec import Struct
 from msgd.broker.topology import EVENTS
 from msgd.database import Transaction
 from msgd.messages.envelope import Message
-from msgd.messages.events import Recorded
+from msgd.messages.events import Event, Recorded
 from msgd.messages.jobs import NORMAL, JobMessage
 
 T = TypeVar("T")
@@ -310,9 +310,12 @@ class Jobs(Protocol):
     async def refill(self) -> int:
         """Post again the messages of all queued and running jobs: the broker was emptied; how many there were."""
 
-    def record(self, transaction: Transaction, recorded: Sequence[Recorded]) -> Sequence[Reply]:
+    def record(
+        self, transaction: Transaction, recorded: Sequence[Recorded], given: Sequence[Event] = ()
+    ) -> Sequence[Reply]:
         """In the recorder's transaction: delete the outbox rows of these events, mark the ends as recorded, and
-        tell which of these jobs want replies. Blocking; called in a database thread."""
+        tell which of these jobs want replies. ``given``: all events of the batch; those that are known or stale are
+        settled too, and their outbox rows go. Blocking; called in a database thread."""
 
     async def purge(self, ended_before_ms: int, *, limit: int = 500) -> Sequence[str]:
         """Delete jobs that ended before then, with what hangs on them; their ids."""

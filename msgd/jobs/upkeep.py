@@ -18,7 +18,7 @@ from msgd.jobs.interface import ENDED, Job, Reply, State
 from msgd.jobs.submitting import KEY_PERIOD_MS
 from msgd.jobs.tables import dead_letters, job_keys, jobs, outbox
 from msgd.jobs.transitions import FRESH_MS, Input, Move
-from msgd.messages.events import ENDS, Recorded
+from msgd.messages.events import ENDS, Event, Recorded
 
 PAGE: Final = 500
 """Jobs in one transaction of an upkeep that may concern all of them."""
@@ -65,9 +65,11 @@ class Upkeep(Core):
                 return moved
             after = page[-1]
 
-    def record(self, transaction: Transaction, recorded: Sequence[Recorded]) -> Sequence[Reply]:
+    def record(
+        self, transaction: Transaction, recorded: Sequence[Recorded], given: Sequence[Event] = ()
+    ) -> Sequence[Reply]:
         events = [one.event for one in recorded]
-        _delete_outbox(transaction, [event.outbox for event in events if event.outbox is not None])
+        _delete_outbox(transaction, {event.outbox for event in (*events, *given) if event.outbox is not None})
         of_jobs = [event for event in events if event.topic.startswith(_JOB_TOPIC) and event.run is not None]
         ends = {(event.topic.removeprefix(_JOB_TOPIC), event.run or 0) for event in of_jobs if event.type in ENDS}
         _mark_recorded(transaction, ends)
@@ -102,9 +104,9 @@ def _moving(page: Iterable[str], transition: Callable[[Job, int], Move | None]) 
     return act
 
 
-def _delete_outbox(transaction: Transaction, numbers: Sequence[int]) -> None:
+def _delete_outbox(transaction: Transaction, numbers: set[int]) -> None:
     if numbers:
-        given = rows_of(transaction, {"id": BigInteger()}, [(number,) for number in sorted(set(numbers))])
+        given = rows_of(transaction, {"id": BigInteger()}, [(number,) for number in sorted(numbers)])
         transaction.execute(delete(outbox).where(outbox.c.id.in_(select(given.c.id))))
 
 

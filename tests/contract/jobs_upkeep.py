@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from msgd.broker.topology import EVENTS
 from msgd.errors import NotFound
 from msgd.jobs.interface import (
     Beat,
@@ -17,6 +18,7 @@ from msgd.jobs.interface import (
     Submission,
     TypeInfo,
 )
+from msgd.messages.envelope import Message
 from msgd.messages.events import Event
 from tests.contract.jobs_base import DAY_S, JobsBase
 
@@ -103,6 +105,16 @@ class UpkeepContract(JobsBase):
         self.assertEqual([(reply.job, reply.reply_to, reply.correlation_id) for reply in replies], [(job.id, "q", "7")])
         self.assertEqual(await self.rows(), [])
         self.assertEqual(await self.record([]), [])
+
+    async def test_known_events_leave_the_outbox(self) -> None:
+        """An event that was recorded before, and came once more out of another row, takes its row with it."""
+        event = Message(body=b"{}", message_id="e", type="created")
+        await self.jobs.bury(event, reason="r", queue="q", exchange=EVENTS, key="app.x")
+        await self.jobs.requeue_dead((await self.jobs.dead_letters())[0].id)
+        given = self.events()
+        self.assertEqual(await self.outbox.pending(), 1)
+        await self.database.write(lambda transaction: self.jobs.record(transaction, [], given))
+        self.assertEqual(await self.outbox.pending(), 0)
 
     async def test_purge(self) -> None:
         """Jobs that ended long ago, and were recorded, go with their keys; the others stay."""
