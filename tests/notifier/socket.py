@@ -41,13 +41,20 @@ class Client:
         self.ended: Deferred[tuple[int | None, str]] = Deferred()
         self._opened: Deferred[None] = Deferred()
 
-    async def connect(self, world: World, *, who: str | None = "", headers: dict[str, str] | None = None) -> Client:
-        """Open the connection; ``who`` None: without a token. Ends with ``ended`` if it is refused."""
+    async def connect(
+        self,
+        world: World,
+        *,
+        who: str | None = "",
+        headers: dict[str, str] | None = None,
+        subprotocol: str = SUBPROTOCOL,
+    ) -> Client:
+        """Open the connection; ``who`` None: without a token. If the handshake is refused ``protocol`` stays None."""
         given = dict(headers or {})
         if who is not None:
             given["Authorization"] = f"Bearer {who or token()}"
         factory: Any = WebSocketClientFactory(
-            f"ws://127.0.0.1:{world.port}/ws", protocols=[SUBPROTOCOL], headers=given, reactor=reactor
+            f"ws://127.0.0.1:{world.port}/ws", protocols=[subprotocol], headers=given, reactor=reactor
         )
         factory.protocol = _Protocol
         factory.client = self
@@ -112,6 +119,12 @@ class Client:
 
     async def close(self) -> None:
         """Close properly."""
-        if not self.ended.called:
+        if self.open:
             self.protocol.sendClose(1000)
+        if not self.ended.called:
             await self.ended
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be sent."""
+        return self.protocol is not None and self.protocol.state == self.protocol.STATE_OPEN

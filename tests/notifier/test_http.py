@@ -15,7 +15,7 @@ from msgd.config.settings import Notifier as Settings
 from msgd.jobs.interface import Claimed, ClaimRequest, State, TypeInfo
 from msgd.messages.events import Event
 from msgd.notifier.limits import BATCH_EVENTS, REQUEST_BYTES
-from tests.notifier.world import World, WorldCase, header, reactor, token
+from tests.notifier.world import World, WorldCase, header, pause, reactor, token
 
 PAINT: dict[str, Any] = {"type": "paint", "params": {"colour": "red"}}
 
@@ -562,10 +562,3 @@ async def connect(world: World) -> Raw:
     factory: Any = Factory.forProtocol(Raw)
     found: Raw = await TCP4ClientEndpoint(reactor, "127.0.0.1", world.port).connect(factory)
     return found
-
-
-def pause(seconds: float) -> Deferred[None]:
-    """Real time for a request to arrive: its outcome does not depend on it."""
-    done: Deferred[None] = Deferred()
-    reactor.callLater(seconds, done.callback, None)
-    return done

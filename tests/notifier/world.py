@@ -201,12 +201,27 @@ class WorldCase(TestCase):
 
     async def world(self, settings: Settings | None = None, *, broker: bool = True) -> World:
         world = World(settings)
+        self.addCleanup(forget_timers)
         self.addCleanup(lambda: Deferred.fromCoroutine(world.stop()))
         await world.start(broker=broker)
         return world
+
+
+def forget_timers() -> None:
+    """Autobahn's timers come in batches, whose call stays in the reactor when all that waited for it are cancelled."""
+    for call in reactor.getDelayedCalls():
+        if "_BatchedTimer" in str(call):
+            call.cancel()
 
 
 def header(response: IResponse, name: str) -> str:
     """A response header's first value, or ""."""
     values: list[str] = response.headers.getRawHeaders(name, [""])
     return values[0]
+
+
+def pause(seconds: float) -> Deferred[None]:
+    """Let the reactor, and the other side of a socket, do something; no outcome depends on how long."""
+    done: Deferred[None] = Deferred()
+    reactor.callLater(seconds, done.callback, None)
+    return done
