@@ -152,13 +152,19 @@ class Broker(Protocol):
         """
 
     async def has_mark(self, name: str) -> bool:
-        """Whether the durable empty queue ``msgd.life.<name>`` exists: missing means that the broker was emptied."""
+        """Whether the durable empty queue ``msgd.life.<name>`` exists: missing means that the broker was emptied.
+
+        This, ``set_mark`` and ``depths`` do not wait for a connection: they raise BrokerUnavailable without one.
+        """
 
     async def set_mark(self, name: str) -> None:
         """Declare that queue."""
 
     async def declare_type(self, type_: str) -> None:
-        """Declare the queues of a job type (``topology.job_queues``), now and at every reconnect."""
+        """Declare the queues of a job type (``topology.job_queues``), now and at every reconnect.
+
+        Waits for the connection if need be; raises BrokerUnavailable if the broker is stopped first.
+        """
 
     async def depths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages ready in each queue; a queue that does not exist is left out. For ``msgd top`` and metrics."""

@@ -314,12 +314,21 @@ class Node:
 def node() -> Node:
     """The node shared by this process, with a TLS listener, started now and ended at exit. Raises RabbitMissing.
 
-    Leave it as it was found: tests that stop, kill or wipe a node make one of their own.
+    Leave it as it was found: tests that stop, kill or wipe a node take :func:`spare_node`, or make one of their own.
     """
     shared = Node(tls=True)
     atexit.register(shared.close)
     shared.start()
     return shared
+
+
+@lru_cache(maxsize=1)
+def spare_node() -> Node:
+    """A second node of this process, running, for tests that stop, kill or wipe it; ended at exit."""
+    spare = Node()
+    atexit.register(spare.close)
+    spare.start()
+    return spare
 
 
 def fresh_vhost(test: HasCleanup, server: Node | None = None) -> str:

@@ -116,7 +116,7 @@ class AmqpBroker:
         if self._state is _State.STOPPED:
             return
         if self._state is _State.STOPPING:
-            stopped: Deferred[None] = Deferred()
+            stopped: Deferred[None] = Deferred(self._awaiting_stop.remove)
             self._awaiting_stop.append(stopped)
             await stopped
             return
@@ -133,12 +133,10 @@ class AmqpBroker:
         self._standing.clear()
         for pause in list(self._pauses):
             pause.callback(None)
-        waiting, self._awaiting_ready = self._awaiting_ready, []
-        for ready in waiting:
-            ready.errback(gone)
-        others, self._awaiting_stop = self._awaiting_stop, []
-        for other in others:
-            other.callback(None)
+        while self._awaiting_ready:
+            self._awaiting_ready.pop(0).errback(gone)
+        while self._awaiting_stop:
+            self._awaiting_stop.pop(0).callback(None)
 
     def observe(self, observer: Observer) -> None:
         """Tell ``observer`` from now on."""
@@ -166,9 +164,8 @@ class AmqpBroker:
             return
         self._connected = True
         self._tell("connected")
-        waiting, self._awaiting_ready = self._awaiting_ready, []
-        for ready in waiting:
-            ready.callback(None)
+        while self._awaiting_ready:
+            self._awaiting_ready.pop(0).callback(None)
 
     def _down(self, reason: str) -> None:
         """A connection was lost."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
@@ -32,7 +32,10 @@ RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 10.0
 """Attempts to connect come at most so far apart: soon enough after a restart, rare enough for a broker under a herd."""
 
-EXPECTED: Final = (Closed, MsgdError, ConnectError, ConnectionClosed, OSError, CancelledError, GeneratorExit)
+EXPECTED: Final = (
+    (Closed, MsgdError, ConnectError, ConnectionClosed, OSError)
+    + (ConnectingCancelledError, CancelledError, GeneratorExit)  # stopped meanwhile
+)
 """Why a connection fails in the course of things; all else is a mistake of ours, and logged with its traceback."""
 
 Prepare = Callable[[AmqpProtocol], Awaitable[None]]

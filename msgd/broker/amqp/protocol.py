@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from OpenSSL import SSL
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime, ISSLTransport
@@ -90,6 +91,8 @@ def close_reason(error: BaseException) -> tuple[int, str]:
         if not isinstance(cause, BaseException):
             break
         error = cause
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:
+        return 0, "TLS: " + ", ".join(reason for _library, _function, reason in error.args[0])
     return 0, str(error) or type(error).__name__
 
 

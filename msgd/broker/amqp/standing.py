@@ -98,9 +98,8 @@ class Standing:
         channel.on_cancel = cancelled
         again, self._stood_once = self._stood_once, True
         self.stands = True
-        waiting, self._waiting = self._waiting, []
-        for stood in waiting:
-            stood.callback(None)
+        while self._waiting:
+            self._waiting.pop(0).callback(None)
         if again:
             self._stood_again()
 
@@ -144,9 +143,8 @@ class Standing:
         """Never stand again: whoever waits is told why."""
         self.stopped = True
         self._why = self._why or why
-        waiting, self._waiting = self._waiting, []
-        for stood in waiting:
-            stood.errback(self._why)
+        while self._waiting:
+            self._waiting.pop(0).errback(self._why)
 
 
 def end(channel: Channel) -> None:
