@@ -42,6 +42,10 @@ class JournalCases(_TestCase):
         """A journal that is empty. It asks :meth:`now_ms` for the time."""
         raise NotImplementedError
 
+    async def another(self) -> Journal:
+        """The same journal as another process sees it."""
+        raise NotImplementedError
+
     async def write(self, change: Any) -> Any:
         """``change`` in a transaction of the journal's database."""
         raise NotImplementedError
@@ -254,10 +258,11 @@ class JournalCases(_TestCase):
         """Whoever comes back after another wrote takes up that one's numbers, not those it remembers."""
         journal, lease = await self.begin(event("a", "1"), event("job.x", "1", token=1))
         await journal.release(lease)
-        other = await journal.acquire("two", ttl_ms=TTL_MS)
+        successor = await self.another()
+        other = await successor.acquire("two", ttl_ms=TTL_MS)
         assert other is not None
-        await journal.append(other, [event("a", "2"), event("b", "1"), event("job.x", "2", token=2)])
-        await journal.release(other)
+        await successor.append(other, [event("a", "2"), event("b", "1"), event("job.x", "2", token=2)])
+        await successor.release(other)
         back = await journal.acquire("one", ttl_ms=TTL_MS)
         assert back is not None
         appended = await journal.append(back, [event("a", "3"), event("b", "2"), event("job.x", "3", token=1)])

@@ -81,7 +81,6 @@ class JournalMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.take_over(0)
 
-    @rule(who=st.integers(0, 1))
     def take_over(self, who: int) -> None:
         """One of the two recorders takes the lease, whoever had it."""
         self.time_ms += 1
@@ -91,9 +90,11 @@ class JournalMachine(RuleBasedStateMachine):
         self.leases[who] = lease
         self.holder = who
 
-    @rule(who=st.integers(0, 1), batch=st.lists(events, max_size=8))
-    def append(self, who: int, batch: list[Event]) -> None:
-        """One of the two appends; whoever has lost the lease is refused."""
+    @rule(who=st.integers(0, 1), takes=st.booleans(), batch=st.lists(events, max_size=8))
+    def append(self, who: int, takes: bool, batch: list[Event]) -> None:
+        """One of the two appends, or takes over before it does; whoever has lost the lease is refused."""
+        if takes and who != self.holder:
+            self.take_over(who)
         lease = self.leases[who]
         if lease is None:
             return
