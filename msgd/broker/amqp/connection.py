@@ -32,10 +32,8 @@ RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 10.0
 """Attempts to connect come at most so far apart: soon enough after a restart, rare enough for a broker under a herd."""
 
-EXPECTED: Final = (
-    (Closed, MsgdError, ConnectError, ConnectionClosed, OSError)
-    + (ConnectingCancelledError, CancelledError, GeneratorExit)  # stopped meanwhile
-)
+STOPPED: Final = (ConnectingCancelledError, CancelledError, GeneratorExit)
+EXPECTED: Final = (Closed, MsgdError, ConnectError, ConnectionClosed, OSError, *STOPPED)
 """Why a connection fails in the course of things; all else is a mistake of ours, and logged with its traceback."""
 
 Prepare = Callable[[AmqpProtocol], Awaitable[None]]
