@@ -149,6 +149,7 @@ class DoorSite(Site):
 
     requestFactory = BoundedRequest
     displayTracebacks = False
+    noisy = False  # who listens where is told by whoever makes us listen
 
     def __init__(self, door: Door, reactor: Any) -> None:
         super().__init__(door, timeout=IDLE_S, reactor=reactor, parsePOSTFormSubmission=False)
