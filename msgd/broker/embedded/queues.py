@@ -78,7 +78,7 @@ class DurableQueue:
     def expect(self, entry: Entry) -> bool:
         """A new message is about to be stored. True: it will go on from memory, by :meth:`arrived`; False: it stays
         in the file until its turn comes."""
-        if not self.consumers or self.unloaded or self.loading or not self._room():
+        if not self.consumers or self.unloaded or not self._room():
             self.unloaded += 1
             return False
         self._expected += 1

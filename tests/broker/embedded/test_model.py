@@ -144,6 +144,18 @@ class EmbeddedModel(RuleBasedStateMachine):
                 self.acked.add(int(delivery.message.body))
             delivery.ack()
 
+    @rule(rounds=st.integers(1, 8))
+    @precondition(lambda self: self.consumers)
+    def work(self, rounds: int) -> None:
+        """The consumers do what they are there for."""
+        for _ in range(rounds):
+            self.run_all()
+            for delivery in self.in_hand:
+                if delivery.current:
+                    self.acked.add(int(delivery.message.body))
+                    delivery.ack()
+            self.in_hand = []
+
     @rule(data=st.data())
     @precondition(lambda self: any(one.queue == JOBS for one in self.in_hand))
     def requeue(self, data: st.DataObject) -> None:
