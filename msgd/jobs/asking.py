@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_
 
@@ -13,28 +13,14 @@ from msgd.database import Database, Transaction
 from msgd.errors import Conflict, NotFound
 from msgd.jobs import postings, rows, submitting, transitions
 from msgd.jobs.batch import Answer, Batch, Step, due_ms
-from msgd.jobs.core import Core, Post
+from msgd.jobs.core import Core, Post, raced
 from msgd.jobs.interface import ENDED, Job, JobFilter, OutboxRow, State, Submission, Submitted
-from msgd.jobs.submitting import Raced
 from msgd.jobs.tables import jobs
 from msgd.jobs.transitions import Input
 from msgd.messages.ids import IdMaker, new_id
 from msgd.messages.jobs import JobMessage
 
 T = TypeVar("T")
-
-RACES: Final = 5
-"""How often a submission is tried that another process makes at the same moment: the second time it finds it."""
-
-
-async def raced(attempt: Callable[[], Awaitable[T]]) -> T:
-    """``attempt()``, again after Raced."""
-    for _ in range(RACES - 1):
-        try:
-            return await attempt()
-        except Raced:
-            continue
-    return await attempt()
 
 
 def no_such_job(job: str) -> NotFound:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from msgd.clock import Clock
 from msgd.database import Database, Transaction
 from msgd.jobs.batch import Answer, Batch, Step
 from msgd.jobs.interface import OutboxRow, Write
+from msgd.jobs.submitting import Raced
 from msgd.messages.ids import IdMaker, new_id
 
 T = TypeVar("T")
 
 Post = Callable[[Sequence[OutboxRow]], None]
 """Told, in the reactor's thread and right after their commit, of rows that this process is to publish at once."""
+
+
+RACES: Final = 5
+"""How often a submission is tried that another process makes at the same moment: the second time it finds it."""
+
+
+async def raced(attempt: Callable[[], Awaitable[T]]) -> T:
+    """``attempt()``, again after Raced."""
+    for _ in range(RACES - 1):
+        try:
+            return await attempt()
+        except Raced:
+            continue
+    return await attempt()
 
 
 class Core:

@@ -14,9 +14,9 @@ from msgd.broker.topology import EVENTS, JOBS, job_type
 from msgd.database import Transaction
 from msgd.errors import InvalidInput, NotFound, Poison, UnknownType
 from msgd.jobs import submitting, transitions
-from msgd.jobs.asking import again, raced
+from msgd.jobs.asking import again
 from msgd.jobs.batch import Batch, Step
-from msgd.jobs.core import Core
+from msgd.jobs.core import Core, raced
 from msgd.jobs.interface import DeadLetter, Job, OutboxRow, Problem, Submission
 from msgd.jobs.postings import OUTBOX_HEADER, Posting, kept, storable
 from msgd.jobs.tables import dead_letters, job_types, outbox

@@ -10,9 +10,8 @@ from msgspec.structs import replace
 from msgd.database import Transaction
 from msgd.errors import InvalidInput
 from msgd.jobs import submitting, transitions
-from msgd.jobs.asking import raced
 from msgd.jobs.batch import Answer, Batch, Step
-from msgd.jobs.core import Core
+from msgd.jobs.core import Core, raced
 from msgd.jobs.interface import (
     ENDED,
     Beat,
