@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from msgd.clock import Clock, DelayedCall
 from msgd.messages import json
 from msgd.services.crawler.fetch import Fetcher, FetchError
-from msgd.services.crawler.frontier import PAGE, Entry, Link, Ready
+from msgd.services.crawler.frontier import HOPS, PAGE, Entry, Link, Ready
 from msgd.services.crawler.hosts import Hosts
 from msgd.services.crawler.offload import Offload
 from msgd.services.crawler.params import CrawlParams
@@ -369,10 +369,9 @@ class Crawling:
             self._remembered.clear()
         new = []
         for link in links:
-            # A page found again at the same level under another order of its arguments is for the database to settle.
-            known = link.address.url
-            if known not in self._remembered:
-                self._remembered.add(known)
+            url = link.address.url
+            if url not in self._remembered or link.level % HOPS:  # see Link.may_settle
+                self._remembered.add(url)
                 new.append(link)
         return new
 

@@ -34,15 +34,18 @@ HOPS: Final = 16
 PAGE: Final = 0
 SITEMAP: Final = 1
 
+_SALTS: Final = {PAGE: b"", SITEMAP: b"sitemap"}
+
 
 def level_of(depth: int, hops: int = 0) -> int:
     """The level of pages at ``depth`` links from the start and ``hops`` redirects on."""
     return depth * HOPS + hops
 
 
-def digest(key: str) -> bytes:
-    """16 bytes that stand for a key in the unique index: URLs may be 4 KB long."""
-    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def digest(key: str, kind: int = PAGE) -> bytes:
+    """16 bytes that stand for a key in the unique index: URLs may be 4 KB long. A sitemap may also be linked to as a
+    page."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, salt=_SALTS[kind]).digest()
 
 
 class Entry(Struct, frozen=True):
@@ -69,6 +72,15 @@ class Link(Struct, frozen=True):
     address: Address
     level: int
     kind: int = PAGE
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether it may change what is known of a page that was found before.
+
+        A redirect's target may stand on a lower level than a link to it that was seen earlier; a query may have its
+        arguments in another order. All other links say what the first one said.
+        """
+        return self.level % HOPS != 0 or "?" in self.address.url
 
 
 class Ready:

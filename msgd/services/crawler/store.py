@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 
 from msgd.database import Transaction
 from msgd.database.bulk import insert
@@ -163,17 +163,20 @@ _COUNT_TRIES: Final = (
     .where(crawl_urls.c.crawl == bindparam("c"), crawl_urls.c.n == bindparam("at"))
     .values(tries=bindparam("count"))
 )
-# The same page under two orders of its query arguments, found on the same level: the lesser URL is fetched, whichever
-# was found first. Nothing of a level is fetched before all of it is known, so this never changes what was fetched.
-_SETTLE_URL: Final = (
+# A page may be found again in a way that counts more: by a redirect on a level between that of the first link to it and
+# the one being visited, or on the same level under another order of its query arguments, of which the least is fetched.
+# Nothing of a level is fetched before all of it is known, so this never changes what was fetched.
+_SETTLE: Final = (
     update(crawl_urls)
     .where(
         crawl_urls.c.crawl == bindparam("c"),
         crawl_urls.c.digest == bindparam("known"),
-        crawl_urls.c.level == bindparam("at"),
-        crawl_urls.c.url > bindparam("found"),
+        or_(
+            crawl_urls.c.level > bindparam("at"),
+            and_(crawl_urls.c.level == bindparam("at"), crawl_urls.c.url > bindparam("found")),
+        ),
     )
-    .values(url=bindparam("found"))
+    .values(level=bindparam("at"), url=bindparam("found"))
 )
 
 
@@ -187,7 +190,7 @@ def _insert_links(transaction: Transaction, crawl: int, first_n: int, links: Seq
         {
             "crawl": crawl,
             "n": n,
-            "digest": digest(link.address.key),
+            "digest": digest(link.address.key, link.kind),
             "url": link.address.url,
             "level": link.level,
             "kind": link.kind,
@@ -201,10 +204,10 @@ def _insert_links(transaction: Transaction, crawl: int, first_n: int, links: Seq
     settled = [
         {"c": crawl, "known": row["digest"], "at": row["level"], "found": row["url"]}
         for row, link in zip(rows, links, strict=True)
-        if "?" in link.address.url
+        if link.may_settle
     ]
     if settled:
-        _update(transaction, _SETTLE_URL, settled)
+        _update(transaction, _SETTLE, settled)
     return done.rowcount
 
 

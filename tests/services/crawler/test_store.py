@@ -90,6 +90,15 @@ class StoreCases(_TestCase):
         _, entries = await self.save(crawl)
         self.assertEqual([entry.url for entry in entries], ["http://a.example/y?a=1&b=2", "http://a.example/z?a=1&b=2"])
 
+    async def test_lower_level(self) -> None:
+        """A page that a redirect leads to is as deep as the redirect, also if a deeper link to it was seen before."""
+        crawl = await self.begin()
+        crawl, _ = await self.save(crawl, Batch(links=[link("/x", depth=1), link("/y", depth=0, hops=1)]))
+        links = [link("/x", depth=0, hops=1), link("/y", depth=1), link("/x", depth=0, hops=2)]
+        crawl, entries = await self.save(crawl, Batch(done=[0], links=links))
+        self.assertEqual([entry.level for entry in entries], [level_of(0, 1), level_of(0, 1)])
+        self.assertEqual(crawl.known, 3)
+
     async def test_levels(self) -> None:
         """The entries of the lowest level come first, in their order; a higher one only when it is asked for."""
         crawl = await self.begin()
@@ -119,6 +128,13 @@ class StoreCases(_TestCase):
         crawl = await self.begin()
         _, entries = await self.save(crawl, Batch(done=[0], links=[link("/sitemap.xml", 0, 1, SITEMAP)]))
         self.assertEqual([(entry.kind, entry.depth, entry.hops) for entry in entries], [(SITEMAP, 0, 1)])
+
+    async def test_sitemap_and_page(self) -> None:
+        """A sitemap that pages link to is both."""
+        crawl = await self.begin()
+        links = [link("/sitemap.xml"), link("/sitemap.xml", 0, 1, SITEMAP)]
+        crawl, _ = await self.save(crawl, Batch(done=[0], links=links))
+        self.assertEqual(crawl.queued, 2)
 
     async def test_runs(self) -> None:
         """Running a job again begins anew, and what the earlier run left is deleted."""
