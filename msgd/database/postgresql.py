@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
+from time import sleep
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Engine, create_engine, text
@@ -15,6 +17,9 @@ T = TypeVar("T")
 
 ATTEMPTS: Final = 4
 """How often a change is tried that meets a conflict or a connection that had died: two changes seldom meet twice."""
+
+PAUSE_S: Final = 0.01
+"""The longest pause before the second try; it doubles with each."""
 
 CONNECT_S: Final = 10
 POOL_S: Final = 15.0
@@ -90,6 +95,8 @@ class PostgreSQLStore:
                     raise  # a query that writes: that is a mistake in it, not a standby server
                 if not again or attempt == ATTEMPTS - 1:
                     raise translated(error, self._name) from error
+            # At once, the change could take its first lock again before the one that waited for it wakes up.
+            sleep(random.uniform(0, PAUSE_S * 2**attempt))
         raise AssertionError("unreachable")
 
 

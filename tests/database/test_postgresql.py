@@ -115,7 +115,7 @@ class PostgreSQLTests(TestCase):
             return Deferred.fromCoroutine(database.write(touch))
 
         await gatherResults([change(1, 2), change(2, 1)])
-        self.assertEqual(len(runs), 3)
+        self.assertGreater(len(runs), 2)
         words = await database.read(
             lambda transaction: transaction.execute(text("SELECT word FROM words")).scalars().all()
         )

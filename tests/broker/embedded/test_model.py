@@ -227,5 +227,5 @@ class ModelTests(SynchronousTestCase):
     def test_model(self) -> None:
         """Nothing confirmed is lost, nothing acked comes back, order and redelivery marks hold, whatever happens."""
         run_state_machine_as_test(
-            EmbeddedModel, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+            EmbeddedModel, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
         )
