@@ -1,0 +1,105 @@
+"""One process of ours for bench.jobs_noop: ``python -m bench._noop_ours BROKER DATABASE WARM_UP JOBS``.
+
+For each line on its standard input it submits so many jobs that do nothing (at the first, fewer, to warm up), performs
+them and records their events, all here, and prints how many that were a second. A job counts when the journal has both
+its events, ``started`` and ``done``, and live push has come past them; its message is acknowledged before that.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import Any, Final
+
+from msgspec import Struct
+from twisted.internet import task
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
+
+from msgd.broker.amqp import AmqpBroker
+from msgd.broker.embedded import EmbeddedBroker
+from msgd.broker.interface import Broker
+from msgd.clock import Clock, sleep
+from msgd.database import Database
+from msgd.jobs.interface import Jobs, Submission
+from msgd.jobs.outbox import Publisher
+from msgd.jobs.outbox_sql import SqlOutbox
+from msgd.jobs.sql import SqlJobs
+from msgd.journal.interface import Journal
+from msgd.journal.sql import SQLJournal
+from msgd.services.recorder.service import Recorder
+from msgd.work import Context, Done, job
+from msgd.work.attempt import Limits
+from msgd.work.parts import Parts
+from msgd.work.runner import Runner
+
+CONCURRENCY: Final = 128
+"""Slices at a time: claims and ends are committed in groups, so cheap jobs want many under way."""
+
+SUBMITTERS: Final = 100
+"""Submissions under way at a time, as of a busy web application."""
+
+LOOK_S: Final = 0.02
+
+
+class Nothing(Struct):
+    """Params of a job that does nothing."""
+
+    number: int
+
+
+@job("noop", Nothing)
+async def noop(context: Context[Nothing]) -> Done:
+    """Nothing."""
+    return Done()
+
+
+async def submit(jobs: Jobs, count: int) -> None:
+    """Submit so many jobs, :data:`SUBMITTERS` at a time."""
+    numbers = iter(range(count))
+
+    async def submitter() -> None:
+        for number in numbers:
+            await jobs.submit(Submission(type="noop", params=b'{"number":%d}' % number))
+
+    await gatherResults([Deferred.fromCoroutine(submitter()) for _ in range(SUBMITTERS)], consumeErrors=True)
+
+
+async def once(jobs: Jobs, journal: Journal, clock: Clock, count: int) -> float:
+    """Jobs a second, from the first submission to the last event."""
+    upto = (await journal.head()).pos + 2 * count
+    begun = time.perf_counter()
+    await submit(jobs, count)
+    while (await journal.head()).live_pos < upto:
+        await sleep(clock, LOOK_S)
+    return count / (time.perf_counter() - begun)
+
+
+async def run(clock: Any, broker_url: str, database_url: str, warm_up: int, count: int) -> None:
+    """Print the rates, as they are asked for."""
+    database = Database(database_url, reactor=clock)
+    broker: Broker
+    if broker_url.startswith("amqp"):
+        broker = AmqpBroker(clock, [broker_url], name="bench", jitter=random.random)
+    else:
+        broker = EmbeddedBroker(broker_url, reactor=clock)
+    publisher = Publisher(SqlOutbox(database, clock=clock), broker, clock=clock)
+    jobs = SqlJobs(database, clock=clock, post=publisher.post)
+    journal = SQLJournal(database, now_ms=lambda: int(clock.seconds() * 1000))
+    recorder = Recorder(journal=journal, jobs=jobs, broker=broker, clock=clock, process="bench")
+    limits = Limits(concurrency=CONCURRENCY)
+    runner = Runner([noop], jobs=jobs, broker=broker, clock=clock, process="bench", limits=lambda _: limits)
+    parts = Parts([database, broker, publisher, recorder, runner])
+    await parts.start()
+    next_count = warm_up
+    while await deferToThread(sys.stdin.readline):
+        print(await once(jobs, journal, clock, next_count), flush=True)
+        next_count = count
+    await parts.stop()
+
+
+if __name__ == "__main__":
+    task.react(
+        lambda given: Deferred.fromCoroutine(run(given, sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    )
