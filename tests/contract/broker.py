@@ -206,8 +206,9 @@ class BrokerContract(_Base):
     async def test_consume_of_an_unknown_queue(self) -> None:
         """Consuming a queue that does not exist raises NotFound, and the broker goes on."""
         broker = await self.opened()
-        with self.assertRaises(NotFound):
-            await broker.consume("no.such.queue", Inbox(), prefetch=1)
+        for ordered in (False, True):
+            with self.assertRaises(NotFound):
+                await broker.consume("no.such.queue", Inbox(), prefetch=1, ordered=ordered)
         await broker.declare_type("crawl")
         await self.publish(broker, 0, 1)
 

@@ -160,7 +160,7 @@ class AmqpBroker:
     def _up(self) -> None:
         """A connection is ready; all of them that were ever must be."""
         links = [self._publishing, self._consuming, *(each.link for each in self._ordered if each.link.server)]
-        if self._connected or any(link.protocol is None for link in links):
+        if self._connected or self._state is not _State.STARTED or any(link.protocol is None for link in links):
             return
         self._connected = True
         self._tell("connected")
@@ -305,6 +305,7 @@ class AmqpBroker:
         try:
             await one.stood()
         except BaseException:
+            self._forget(one)
             await one.stop()
             raise
         return one
@@ -354,6 +355,7 @@ class AmqpBroker:
         for kept in (self._standing, self._ordered):
             if standing in kept:
                 kept.remove(standing)  # type: ignore[arg-type]
+        self._up()  # it may have been all that was missing
 
     # -- the topology --------------------------------------------------------------------------------------------------
 

@@ -167,8 +167,8 @@ class Link:
                     patience.cancel()
             self.server = protocol.server
             await self._prepare(protocol)
-            if protocol.closed:
-                raise Closed("lost while it was made ready")
+            if protocol.closed or self._stopping:
+                raise Closed("lost, or not wanted any more, while it was made ready")
         except BaseException as error:  # cancellation too: nothing half-open stays behind
             self._turn += 1
             self._trouble = f"Cannot connect to {address}: {_words(error)}"

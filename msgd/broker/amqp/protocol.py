@@ -38,7 +38,6 @@ from msgd.broker.amqp.frames import (
     PREAMBLE,
     RETURN,
     FrameReader,
-    Unit,
     method_frame,
 )
 from msgd.broker.amqp.methods import decode_method, encode_method
@@ -408,31 +407,29 @@ class AmqpProtocol(AMQClient):
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
         try:
-            for unit in self._reader.feed(data):
-                channel = self.channels.get(unit.channel)
+            for number, method, header, body in self._reader.feed(data):
+                channel = self.channels.get(number)
                 if channel is None:
                     continue  # closed by us, and the broker did not know yet
-                kind = unit.method[:4]
+                kind = method[:4]
                 if kind == DELIVER:
                     if channel.on_deliver is not None:
-                        assert unit.header is not None
-                        channel.on_deliver(unit.method, unit.header, unit.body)
+                        channel.on_deliver(method, header, body)
                 elif kind in (ACK, NACK) and channel.on_confirm is not None:
-                    channel.on_confirm(unit.method)
+                    channel.on_confirm(method)
                 elif kind == RETURN and channel.on_return is not None:
-                    assert unit.header is not None
-                    channel.on_return(unit.method, unit.header, unit.body)
+                    channel.on_return(method, header, body)
                 else:
-                    self._method(channel, unit)
+                    self._method(channel, method, header, body)
         except Malformed as error:
             _log.error("Cutting {name}: {error}", name=self.name, error=error)
             self.give_up(str(error))
 
-    def _method(self, channel: Channel, unit: Unit) -> None:
-        method, arguments = decode_method(self.spec, unit.method)
+    def _method(self, channel: Channel, payload: bytes, header: bytes | None, body: bytes) -> None:
+        method, arguments = decode_method(self.spec, payload)
         content = None
-        if unit.header is not None:
-            message = decode_message(unit.header, unit.body)
+        if header is not None:
+            message = decode_message(header, body)
             content = Content(message.body, properties={"message": message})
         answer = Answer(method, arguments, content)
         if method.response:

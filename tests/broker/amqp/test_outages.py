@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from msgd.broker import topology
 from msgd.broker.amqp import AmqpBroker
-from msgd.errors import BrokerUnavailable
+from msgd.errors import BrokerUnavailable, NotFound
 from msgd.messages.envelope import Message
 from tests.contract.broker import Inbox, Watcher, ack, message, numbers
 from tests.servers import rabbitmq
@@ -141,6 +141,19 @@ class SharedNodeTest(Case):
         await broker.publish("", replies.name, message(5), mandatory=True)
         self.assertEqual(numbers(await live.take(2)), [4, 5])
         self.assertIn("CONNECTION_FORCED", self.log_text())
+
+    async def test_connected_without_those_that_went(self) -> None:
+        """Consumers that were refused, or stopped while their connection was down, are not waited for."""
+        broker, teller = await self.opened(self.url)
+        with self.assertRaises(NotFound):
+            await broker.consume("no.such.queue", Inbox(), prefetch=1, ordered=True)
+        consumer = await broker.consume(topology.TALK_QUEUE, Inbox(), prefetch=1, ordered=True)
+        down, up = teller.hear("disconnected"), teller.hear("connected")
+        self.node.cut_connections(self.vhost)
+        await down
+        await consumer.stop()
+        await up
+        self.assertTrue(broker.accepting)
 
     async def test_publish_during_a_cut(self) -> None:
         """Publishes under way when the connection is cut are confirmed or fail with BrokerUnavailable; none hangs."""
