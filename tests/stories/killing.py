@@ -1,7 +1,7 @@
 """twistd with a death wish: the process kills itself (-9) between two neighbouring effects of DESIGN §3, by name.
 
 ``MSGD_TEST_KILL=<point>``, and a file named ``armed`` in the working directory: at the next time the point is reached.
-The product knows nothing of this: the assembly picks adapters, and here it picks ours, which stand around the real ones.
+The product knows nothing of this: the assembly picks adapters, and here it picks ours, which stand around its own.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from tests.stories.deployment import SEPARATE, Deployment, distributed, embedded
 from tests.stories.site import Site, serve
 
 KILLS = 20
-SLICE = "[jobs.crawl]\nslice = 2\n"
-"""Short slices: more saves and continuations for a kill to fall between."""
+SLICE = "[jobs.crawl]\nslice = 0.4\n"
+"""Short slices: more saves and continuations for a kill to fall between. A slice that is killed six times without a
+save would be poison, and rightly so."""
 
 
 class ChaosTests(SynchronousTestCase):
@@ -22,11 +23,15 @@ class ChaosTests(SynchronousTestCase):
 
     timeout = 600
 
-    def own_node(self, **options: int) -> Node:
-        node = Node(**options)
+    def own_node(self, consumer_timeout_ms: int | None = None) -> Node:
+        node = Node(consumer_timeout_ms=consumer_timeout_ms)
         self.addCleanup(node.close)
         node.start()
         return node
+
+    def let_it_go_on(self, site: Site, pages: int, kills: int) -> None:
+        wanted = len(site.requests) + pages
+        until(lambda: len(site.requests) > wanted, f"the crawl goes on after {kills} kills")
 
     def crawl(self, made: Deployment, site: Site) -> str:
         return made.submit(
@@ -45,8 +50,7 @@ class ChaosTests(SynchronousTestCase):
         with logs_on_failure(made):
             job = self.crawl(made, site)
             for number, victim in enumerate(victims):
-                pages = len(site.requests)
-                until(lambda pages=pages: len(site.requests) > pages + 10, f"the crawl goes on after kill {number}")
+                self.let_it_go_on(site, 10, number)
                 if victim == "broker":
                     node.kill()
                     node.start()
@@ -65,8 +69,7 @@ class ChaosTests(SynchronousTestCase):
         with logs_on_failure(made):
             job = self.crawl(made, site)
             for number in range(KILLS):
-                pages = len(site.requests)
-                until(lambda pages=pages: len(site.requests) > pages + 8, f"the crawl goes on after kill {number}")
+                self.let_it_go_on(site, 8, number)
                 made.kill("msgd")
                 made.start()
             self.assertEqual(made.ended(job, seconds=300)["state"], "done")
