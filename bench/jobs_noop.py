@@ -1,11 +1,11 @@
 """Jobs that do nothing, a second: ours beside Celery's on the same RabbitMQ. ``python -m bench.jobs_noop [JOBS]``.
 
 Ours are submitted (the jobs row and its message commit together), claimed, journaled (started, done), pushed live and
-acknowledged last, in one process. That is more than Celery does here, which publishes without a confirm, keeps no record
-(``ignore_result``) and acknowledges late; it runs with two processes as it comes, and in the setting that was found best
-for such tasks (a large prefetch, no gossip, mingle and heartbeat). Each side submits while it works, and ends when its
-last job is acknowledged. The contenders take turns, so that all of them see the same machine; beside the rate stands the
-processor time that all processes together (client, worker, broker, database) took for a job.
+acknowledged last, in one process. Celery does less: it publishes without a confirm, keeps no record, and acknowledges
+late. It runs with two processes as it comes, and in the setting that was found best for such tasks (a large prefetch;
+no gossip, mingle and heartbeat). Each side submits while it works, and ends when its last job is acknowledged. The
+contenders take turns, so that all of them see the same machine. Beside the rate stands the processor time that all
+processes together (client, worker, broker, database) took for a job.
 """
 
 from __future__ import annotations
