@@ -115,8 +115,10 @@ export class Grid {
   key(event) {
     const page = Math.max(1, Math.floor(this.view.clientHeight / this.rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.key === "Enter" && this.active >= 0) this.open(this.active);
-    else if (event.key in steps && this.rows.length) {
+    if (event.key === "Enter" && this.active >= 0) {
+      event.preventDefault(); // else the same key presses the button that is focused by what opens
+      this.open(this.active);
+    } else if (event.key in steps && this.rows.length) {
       event.preventDefault();
       this.activate(Math.min(this.rows.length - 1, Math.max(0, this.active + steps[event.key])));
     }
