@@ -66,8 +66,25 @@ def prefix(pattern: str) -> str:
     return ".".join(words)
 
 
+def likeness(pattern: str) -> str:
+    """A LIKE pattern for topics, with ``\\`` as its escape: it lets pass all that ``pattern`` names, and a few more."""
+    parts: list[str] = []
+    for word in pattern.split("."):
+        if word == "#":
+            # It may stand for no word at all, and then there is one dot less.
+            if parts and parts[-1] == ".":
+                parts.pop()
+            parts.append("%")
+        else:
+            parts += ["%" if word == "*" else word.replace("_", r"\_")]
+            parts.append(".")
+    if parts[-1] == ".":
+        parts.pop()
+    return "".join(parts)
+
+
 def _in_range(name: Column[Any], pattern: str) -> ColumnElement[bool]:
     begin = prefix(pattern)
-    if not begin:
-        return name >= ""
-    return (name >= begin) & (name < begin[:-1] + chr(ord(begin[-1]) + 1))
+    if begin:
+        return (name >= begin) & (name < begin[:-1] + chr(ord(begin[-1]) + 1))
+    return name.like(likeness(pattern), escape="\\")
