@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from msgd.errors import InvalidInput
@@ -35,8 +36,12 @@ RESERVED_REPLY: Final = "msgd."
 
 def format_time(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds: ``2026-11-21T01:28:00.000Z``."""
-    stamp = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+    return f"{_format_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)  # the events of a second, of which there may be thousands, share it
+def _format_second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_time(text: str, *, where: str = "time") -> int:
