@@ -179,6 +179,8 @@ class Fetcher:
 
     def _seconds(self, text: str) -> float | None:
         """A Retry-After (RFC 9110 §10.2.3): seconds, or a date; None for neither."""
+        if not text:
+            return None
         if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
         try:

@@ -65,7 +65,7 @@ def read_page(
         text = source.decode("utf-8", "replace")
         found, wrong = search_page(criteria, None, lambda: text)
         return Reading("", (), found, wrong)
-    root, problems = _parse(source)
+    root, problems = _parse(source, lines=any(criterion.reads_text for criterion in criteria))
     if root is None:
         return Reading("", (), (), problems)
     title = root.find(".//title")
@@ -115,14 +115,15 @@ _BLOCK_TAG: Final = re.compile(rb"<(?=/?(?i:" + _BLOCKS + rb")[\s/>])")
 """Where a browser breaks the line. Marked in the source: in the tree it takes three times as long as the parse."""
 
 
-def _parse(source: bytes) -> tuple[etree._Element | None, list[str]]:
-    """The root element, with line breaks only at blocks, and what libxml2 left out."""
-    marked = _BLOCK_TAG.sub(b"\n<", source.replace(b"\n", b" ").replace(b"\r", b" "))
+def _parse(source: bytes, *, lines: bool) -> tuple[etree._Element | None, list[str]]:
+    """The root element and what libxml2 left out. ``lines``: with line breaks at blocks, and only there."""
+    if lines:
+        source = _BLOCK_TAG.sub(b"\n<", source.replace(b"\n", b" ").replace(b"\r", b" "))
     # A parser of its own: the shared one keeps the interpreter lock while it works. huge_tree: without it links below
     # depth 255 and texts over 10 MB vanish, and a page is bounded before it comes here.
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
-        root = etree.fromstring(marked, parser)
+        root = etree.fromstring(source, parser)
     except etree.XMLSyntaxError:  # an empty document
         return None, []
     problems = []
