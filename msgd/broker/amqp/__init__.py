@@ -6,6 +6,7 @@
 ``content``       content headers: the properties of a message
 ``methods``       the arguments of methods
 ``frames``        frames, without I/O
+``channel``       calls and answers on one channel
 ``protocol``      one connection: txAMQP's client over all of the above
 ``url``           where a broker is, and how to log in
 ``connection``    a connection that mends itself

@@ -16,10 +16,11 @@ from twisted.logger import Logger
 from txamqp.client import Closed
 
 from msgd.broker import topology
+from msgd.broker.amqp.channel import close_reason
 from msgd.broker.amqp.connection import Link, Prepare, retry_delay
 from msgd.broker.amqp.consumer import AmqpConsumer, OrderedConsumer
 from msgd.broker.amqp.declare import check_version, declare, ready_counts
-from msgd.broker.amqp.protocol import AmqpProtocol, close_reason
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.publisher import Publisher
 from msgd.broker.amqp.replies import AmqpReplyQueue
 from msgd.broker.amqp.standing import Standing

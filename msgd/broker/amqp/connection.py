@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from txamqp.client import Closed
 from zope.interface import implementer
 
-from msgd.broker.amqp.protocol import AmqpProtocol, close_reason
+from msgd.broker.amqp.channel import close_reason
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.url import Address
 from msgd.errors import ConfigError, MsgdError
 

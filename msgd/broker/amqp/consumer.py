@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgd.broker.amqp.channel import Channel
 from msgd.broker.amqp.connection import Link
-from msgd.broker.amqp.protocol import AmqpProtocol, Channel
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.standing import Standing
 from msgd.broker.amqp.subscription import Bury, Subscription
 from msgd.broker.interface import Delivery

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from txamqp.client import ChannelClosed
 
-from msgd.broker.amqp.protocol import AmqpProtocol, Channel, close_reason, together
+from msgd.broker.amqp.channel import Channel, close_reason, together
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.topology import DEAD, NO_DELIVERY_LIMIT, Exchange, Queue
 from msgd.errors import PeerError
 

@@ -15,10 +15,11 @@ from typing import Final
 from twisted.internet.defer import Deferred, fail
 from txamqp.client import Closed
 
+from msgd.broker.amqp.channel import Channel, close_reason
 from msgd.broker.amqp.codec import encode_short_string
 from msgd.broker.amqp.content import decode_message, encode_header
 from msgd.broker.amqp.frames import ACK, OVERHEAD, PUBLISH, content_frames, method_frame
-from msgd.broker.amqp.protocol import AmqpProtocol, Channel, close_reason
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.errors import BrokerRefused, BrokerUnavailable, InvalidInput, Unroutable
 from msgd.messages.envelope import Message
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from txamqp.client import ChannelClosed, Closed
 
+from msgd.broker.amqp.channel import Channel, close_reason
 from msgd.broker.amqp.declare import NOT_FOUND
-from msgd.broker.amqp.protocol import Channel, close_reason
 from msgd.broker.amqp.standing import Standing
 from msgd.broker.amqp.subscription import Bury, Subscription
 from msgd.broker.interface import Delivery

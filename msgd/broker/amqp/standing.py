@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from txamqp.client import ChannelClosed, Closed
 
+from msgd.broker.amqp.channel import Channel, close_reason
 from msgd.broker.amqp.connection import retry_delay
 from msgd.broker.amqp.declare import NOT_FOUND
-from msgd.broker.amqp.protocol import AmqpProtocol, Channel, close_reason
+from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.errors import BrokerUnavailable, MsgdError, NotFound
 
 _log = Logger()

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from txamqp.client import Closed
 
 from msgd.broker.amqp.acks import Acks
+from msgd.broker.amqp.channel import Channel
 from msgd.broker.amqp.codec import Malformed
 from msgd.broker.amqp.content import decode_message
 from msgd.broker.amqp.frames import ACK, NACK, method_frame
-from msgd.broker.amqp.protocol import Channel
 from msgd.broker.interface import Delivery
 from msgd.errors import Unavailable
 from msgd.messages.envelope import Message

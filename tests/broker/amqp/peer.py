@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from msgd.broker.amqp.channel import Channel
 from msgd.broker.amqp.frames import PREAMBLE
-from msgd.broker.amqp.protocol import AmqpProtocol, Channel
+from msgd.broker.amqp.protocol import AmqpProtocol
 
 
 class CountingTransport(StringTransport):

@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 
+from msgd.broker.amqp.channel import close_reason, together
 from msgd.broker.amqp.content import encode_header
 from msgd.broker.amqp.frames import DELIVER, PREAMBLE, content_frames, method_frame
-from msgd.broker.amqp.protocol import CAPABILITIES, CLOSE_S, close_reason, together
+from msgd.broker.amqp.protocol import CAPABILITIES, CLOSE_S
 from msgd.messages.envelope import Message
 from tests.broker.amqp.peer import Peer
 
