@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
 
-from msgd.errors import InvalidCursor, InvalidInput, Unavailable
+from msgd.errors import InvalidCursor, InvalidInput
 from msgd.journal.interface import Gap, Journal, Page
 from msgd.messages.cursors import Cursor, parse_cursor
 from msgd.messages.topics import check_pattern, check_topic, is_pattern
@@ -97,23 +98,20 @@ class TopicsApi:
         if page.events or not wait_s:
             return page
         end_s = self._clock.seconds() + wait_s
-        waiters = [_Waiter(pattern) for pattern in patterns]
+        watch = _Watch(self._feed, patterns)
         gone = call.gone()
+        gone.addCallback(lambda _: watch.ring())
         try:
-            for waiter in waiters:
-                await waiter.listen(self._feed)
             while True:
+                watch.quiet()
                 page = await self._next(patterns, page.upto, limit)
                 left_s = end_s - self._clock.seconds()
                 if page.events or left_s <= 0 or gone.called:
                     return page
-                if not all(waiter.heard for waiter in waiters):
-                    left_s = min(left_s, POLL_S)
-                await self._first([waiter.fired() for waiter in waiters], left_s)
+                await watch.rung(left_s if watch.hears else min(left_s, POLL_S), self._clock)
         finally:
             gone.cancel()
-            for waiter in waiters:
-                waiter.leave(self._feed)
+            watch.end()
 
     async def _next(self, patterns: Sequence[str], after: int, limit: int) -> Page:
         """The next page that has events, or the last one: the journal may need several looks for a rare topic."""
@@ -123,64 +121,72 @@ class TopicsApi:
                 return page
             after = page.upto
 
-    async def _first(self, events: Sequence[Deferred[None]], seconds: float) -> None:
-        """Returns when one of them has fired, or the time is up."""
-        done: Deferred[None] = Deferred()
 
-        def fire(_: object = None) -> None:
-            if not done.called:
-                done.callback(None)
+class _Watch:
+    """A bell that rings when something happens on one of several topics or patterns."""
 
-        timer = self._clock.callLater(seconds, fire)
-        for event in events:
-            event.addCallback(fire)
-        try:
-            await done
-        finally:
-            if timer.active():
-                timer.cancel()
-
-
-class _Waiter:
-    """Notices that something has happened on a topic or pattern. A :class:`~msgd.notifier.feed.Listener`."""
-
-    def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
-        self.heard = False
-        self._held = False
+    def __init__(self, feed: Feed, patterns: Sequence[str]) -> None:
+        self._feed = feed
+        self._patterns = patterns
+        self._rung = False
         self._waiting: Deferred[None] | None = None
+        self._ears = [_Ear(pattern, self.ring) for pattern in patterns]
+        self._settled = []
+        for ear in self._ears:
+            feed.hold(ear.pattern)
+            feed.add(ear)
+            # Until then something may have happened unheard.
+            self._settled.append(feed.settled(ear.pattern).addCallbacks(lambda _: self.ring(), lambda _: None))
 
-    async def listen(self, feed: Feed) -> None:
-        self._held = True
-        try:
-            await feed.hold(self.pattern)
-        except Unavailable:
+    @property
+    def hears(self) -> bool:
+        """Whether nothing can happen unheard."""
+        return all(self._feed.floor(pattern) is not None for pattern in self._patterns)
+
+    def quiet(self) -> None:
+        """What has rung so far does not count."""
+        self._rung = False
+
+    def ring(self) -> None:
+        self._rung = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    async def rung(self, seconds: float, clock: Any) -> None:
+        """Returns when it has rung since :meth:`quiet`, or the time is up."""
+        if self._rung:
             return
-        self.heard = True
-        feed.add(self)
-
-    def leave(self, feed: Feed) -> None:
-        feed.remove(self)
-        if self._held:
-            feed.let_go(self.pattern)
-
-    def fired(self) -> Deferred[None]:
         self._waiting = Deferred()
-        return self._waiting
+        self._waiting.addTimeout(seconds, clock)
+        try:
+            await self._waiting
+        except TimedOut:
+            self._waiting = None
+
+    def end(self) -> None:
+        for settled in self._settled:
+            settled.cancel()
+        for ear in self._ears:
+            self._feed.remove(ear)
+            self._feed.let_go(ear.pattern)
+
+
+class _Ear:
+    """Hears that something has happened on a topic or pattern. A :class:`~msgd.notifier.feed.Listener`."""
+
+    def __init__(self, pattern: str, ring: Callable[[], None]) -> None:
+        self.pattern = pattern
+        self._ring = ring
 
     def offer(self, items: Sequence[Item]) -> None:
-        self._fire()
+        self._ring()
 
     def show_transient(self, item: Item) -> None:
         """Not kept, so not in a page."""
 
     def renewed(self) -> None:
-        self._fire()
-
-    def _fire(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
+        self._ring()
 
 
 def _before(text: str, epoch: str) -> int:

@@ -4,10 +4,19 @@ event to the readers whose subscription names it."""
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore, FirstError, gatherResults
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredLock,
+    DeferredSemaphore,
+    FirstError,
+    gatherResults,
+    succeed,
+)
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -59,6 +68,8 @@ class Feed:
         self._users: dict[int, int] = {}  # of each bucket
         self._idle_since_s: dict[int, float] = {}
         self._binding = DeferredLock()
+        self._is_binding = False
+        self._settling: dict[Deferred[None], str] = {}
         self._reads = DeferredSemaphore(PAGE_READS)
         self._is_filling = False
         self._tasks: set[Deferred[None]] = set()
@@ -76,6 +87,8 @@ class Feed:
         """Listen no more. Stopping twice, or before the start, is harmless."""
         if self._sweeping.running:
             self._sweeping.stop()
+        for waiting in list(self._settling):
+            waiting.cancel()
         for task in list(self._tasks):
             task.cancel()
         queue, self._queue = self._queue, None
@@ -110,32 +123,53 @@ class Feed:
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
-    async def hold(self, pattern: str) -> None:
-        """Have the buckets of a topic or pattern bound until :meth:`let_go`. Raises Unavailable; they are held then
-        all the same, and :meth:`settle` tries once more."""
+    def hold(self, pattern: str) -> None:
+        """Have the buckets of a topic or pattern bound until :meth:`let_go`; see :meth:`settled`."""
         for number in _buckets(pattern):
             self._users[number] = self._users.get(number, 0) + 1
             self._idle_since_s.pop(number, None)
-        await self.settle(pattern)
+        if self.floor(pattern) is None and not self._is_binding:
+            self._spawn(self._bind())
 
-    async def settle(self, pattern: str) -> None:
-        """Bind what is not bound of the buckets held. Raises Unavailable."""
-        numbers = _buckets(pattern)
-        if all(self._line.is_settled(number) for number in numbers):
-            return
-        await self._binding.run(lambda: Deferred.fromCoroutine(self._bind(numbers)))
+    def settled(self, pattern: str) -> Deferred[None]:
+        """Fires when the buckets of a pattern that is held are bound: when :meth:`floor` is known. Cancel it to stop
+        waiting; without a broker it may be long."""
+        if self.floor(pattern) is not None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._settling.__delitem__)
+        self._settling[waiting] = pattern
+        return waiting
 
-    async def _bind(self, numbers: Sequence[int]) -> None:
-        queue = self._queue
-        if queue is None:
-            raise BrokerUnavailable("live messages cannot be heard yet")
-        missing = [number for number in numbers if not self._line.is_settled(number)]
-        await gatherResults(
-            [Deferred.fromCoroutine(queue.bind(topology.LIVE, str(number))) for number in missing], consumeErrors=True
-        ).addErrback(_first_error)
-        head = await self.journal.head()
-        for number in missing:
-            self._line.settle(number, head.pos)
+    async def _bind(self) -> None:
+        """Bind what is held, until all of it is."""
+        self._is_binding = True
+        try:
+            while missing := [number for number in self._users if not self._line.is_settled(number)]:
+                await wait_out(self._clock, partial(self._bind_these, missing))
+                for waiting, pattern in list(self._settling.items()):
+                    if waiting in self._settling and self.floor(pattern) is not None:
+                        del self._settling[waiting]
+                        waiting.callback(None)
+        finally:
+            self._is_binding = False
+
+    async def _bind_these(self, numbers: Sequence[int]) -> None:
+        await self._binding.acquire()
+        try:
+            if self._queue is None:
+                raise BrokerUnavailable("live messages cannot be heard yet")
+            bound = [
+                Deferred.fromCoroutine(self._queue.bind(topology.LIVE, str(number)))
+                for number in numbers
+                if not self._line.is_settled(number)
+            ]
+            await gatherResults(bound, consumeErrors=True).addErrback(_first_error)
+            head = await self.journal.head()
+            for number in numbers:
+                if not self._line.is_settled(number):
+                    self._line.settle(number, head.pos)
+        finally:
+            self._binding.release()
 
     def floor(self, pattern: str) -> int | None:
         """From where on a listener that is added now is offered everything; None while its buckets are not bound."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
-from msgd.errors import Unavailable
 from msgd.journal.interface import Gap, GapReason
 from msgd.messages.cursors import FIRST, Cursor, parse_cursor
 from msgd.messages.live import live_event
@@ -69,15 +68,13 @@ class Reader:
         of that place; nothing is shown before :meth:`go`. Raises InvalidCursor."""
         asked = None if since is None else parse_cursor(since)
         self._held = True
-        try:
-            await self._feed.hold(self.pattern)
-        except Unavailable:
-            pass  # history can be read all the same, and is looked at until the broker is back
+        self._feed.hold(self.pattern)
         if since is not None:
             self._from = asked
             return since
-        floor = None if self._ended else self._feed.floor(self.pattern)
+        floor = self._feed.floor(self.pattern)
         if floor is None:
+            # The broker may be away for long: the journal tells what "now" is, and is looked at until live events come.
             head = await self._feed.journal.head()
             self._epoch, pos = head.epoch, head.pos
         else:
@@ -145,7 +142,7 @@ class Reader:
 
     async def _read_on(self) -> None:
         if not self._bound:
-            await self._bind()
+            self._bind()
         if self._unsure:
             await self._find_place()
         self._place.drained()
@@ -159,21 +156,26 @@ class Reader:
         self._measure(items)
         self._show(self._place.page(items, page.upto), before)
         if not items and not page.more and self._place.phase is Phase.PAGING:
-            await deferLater(self._clock, POLL_S)  # nothing tells us of what comes: the broker is away
+            await self._bound_or_later()
 
-    async def _bind(self) -> None:
-        try:
-            await self._feed.settle(self.pattern)
-        except Unavailable:
-            return
+    def _bind(self) -> None:
+        """Be offered live events, if the feed can hear them."""
         floor = self._feed.floor(self.pattern)
-        if floor is None:
-            return
-        self._bound = True
-        self._feed.add(self)
-        if not self._unsure:
-            before = self._place.pos
-            self._show(self._place.bound(floor), before)
+        if floor is not None:
+            self._bound = True
+            self._feed.add(self)
+            if not self._unsure:
+                before = self._place.pos
+                self._show(self._place.bound(floor), before)
+
+    async def _bound_or_later(self) -> None:
+        """Nothing tells of what comes yet: wait until something does, and look into the journal again and again."""
+        settled = self._feed.settled(self.pattern)
+        settled.addTimeout(POLL_S, self._clock)
+        try:
+            await settled
+        except TimedOut:
+            pass
 
     async def _find_place(self) -> None:
         """Ask the journal where to go on, and tell what is lost."""

@@ -272,6 +272,8 @@ class SlowReaderTest(SocketCase):
         count = 0
         assert connection._session is not None
         (reader,) = connection._session._readers.values()
+        while not reader._place.live:
+            await pause(0)
         while reader._place.live and count < 20_000:
             await world.scribe.record([world.event("room.a", data="x" * 10_000) for _ in range(100)])
             count += 100
