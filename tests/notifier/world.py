@@ -19,7 +19,7 @@ from twisted.web.iweb import IResponse
 
 from msgd.broker import topology
 from msgd.broker.embedded import EmbeddedBroker
-from msgd.broker.interface import Consumer, Delivery
+from msgd.broker.interface import Broker, Consumer, Delivery
 from msgd.config.settings import Notifier as Settings
 from msgd.database import Database
 from msgd.jobs.interface import Submission
@@ -119,10 +119,11 @@ class Scribe:
 class World:
     """Everything a notifier needs, for real."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, broker: Broker | None = None) -> None:
+        """``broker``: instead of the embedded one."""
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-notifier-"))
         self.database = Database(f"sqlite:///{self.folder}/msgd.sqlite3", reactor=reactor)
-        self.broker = EmbeddedBroker(self.folder / "broker.sqlite3", reactor=reactor)
+        self.broker: Broker = broker or EmbeddedBroker(self.folder / "broker.sqlite3", reactor=reactor)
         self.journal = SQLJournal(self.database, now_ms=self.now_ms)
         self.jobs = SqlJobs(self.database, clock=reactor)
         self.scribe = Scribe(self)
@@ -199,8 +200,11 @@ class WorldCase(TestCase):
 
     timeout = 30
 
-    async def world(self, settings: Settings | None = None, *, broker: bool = True) -> World:
-        world = World(settings)
+    async def world(
+        self, settings: Settings | None = None, *, broker: bool = True, instead: Broker | None = None
+    ) -> World:
+        """A world that has begun; ``broker`` False: its broker has not; ``instead``: of the embedded broker."""
+        world = World(settings, instead)
         self.addCleanup(forget_timers)
         self.addCleanup(lambda: Deferred.fromCoroutine(world.stop()))
         await world.start(broker=broker)
