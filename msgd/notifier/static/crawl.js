@@ -2,9 +2,9 @@
 
 import { get, post } from "/static/api.js";
 import { fill, h } from "/static/dom.js";
+import { KINDS } from "/static/format.js";
 import { jobList } from "/static/jobs.js";
 
-const KINDS = { regex: "Pattern", css: "CSS selector", xpath: "XPath", text: "Text" };
 const EXAMPLES = { regex: "€\\s*\\d+", css: ".price", xpath: "//h1", text: "sold out" };
 const RECENT = 5;
 const DRAFT = "msgd.crawl";

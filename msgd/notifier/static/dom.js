@@ -41,6 +41,12 @@ export function webAddress(value) {
   }
 }
 
+/** An address with what matters in it set off: the host. Anything else as it is. */
+export function address(value) {
+  const parts = /^(https?:\/\/)([^/?#]+)(.*)$/s.exec(value);
+  return parts ? [h("span", { class: "soft" }, parts[1]), h("strong", {}, parts[2]), parts[3]] : [h("strong", {}, value)];
+}
+
 /** A link to a page of the web in a new tab, or its text alone. */
 export function outside(value) {
   const href = webAddress(value);

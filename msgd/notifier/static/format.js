@@ -32,6 +32,9 @@ export function title(job) {
   return String(params.url || params.subject || params.to || `${job.type} ${job.id}`);
 }
 
+/** The kinds of criteria. */
+export const KINDS = { regex: "Pattern", css: "CSS selector", xpath: "XPath", text: "Text" };
+
 export const STATES = {
   queued: "Queued",
   running: "Running",
@@ -40,5 +43,8 @@ export const STATES = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
+
+/** What a badge says. */
+export const LABELS = { ...STATES, cancelling: "Cancelling…" };
 
 export const isEnded = (state) => state === "done" || state === "failed" || state === "cancelled";

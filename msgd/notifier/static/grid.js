@@ -10,24 +10,28 @@ const AROUND = 8; // rows beyond the view, so that scrolling shows no holes
 export class Grid {
   /**
    * @param {{label: string, columns: {title: string, width: string, cell: (row: any, index: number) => Node | string,
-   *   class?: string}[], empty: string, open: (row: any) => void}} options
+   *   class?: string}[], open: (row: any) => void, moved: () => void}} options
    */
-  constructor({ label, columns, empty, open }) {
+  constructor({ label, columns, open, moved }) {
     this.columns = columns;
     this.rows = [];
     this.onOpen = open;
+    this.onMoved = moved;
     this.active = -1;
     this.shown = new Map(); // index → element
     this.scheduled = false;
     this.follow = false;
+    this.place = 0; // how far it is scrolled, in rows: their height depends on the screen
+    this.wanted = 0; // how far it is to be scrolled once there are rows enough
     this.head = h("div", { class: "grid-head", role: "row" },
       ...columns.map((column) => h("span", { role: "columnheader", class: column.class }, column.title)));
     this.space = h("div", { class: "grid-space", role: "rowgroup" });
     this.view = h("div", {
       class: "grid-view", role: "table", tabindex: "0", "aria-label": label,
-      onscroll: () => this.schedule(), onkeydown: (event) => this.key(event),
+      onscroll: () => this.scrolled(), onkeydown: (event) => this.key(event),
+      onwheel: () => { this.wanted = 0; }, onpointerdown: () => { this.wanted = 0; }, // the user decides
     }, h("div", { role: "rowgroup" }, this.head), this.space);
-    this.empty = h("p", { class: "grid-empty" }, empty);
+    this.empty = h("p", { class: "grid-empty" });
     this.element = h("div", {}, this.empty, this.view);
     this.element.style.setProperty("--columns", columns.map((column) => column.width).join(" "));
     this.resized = new ResizeObserver(() => this.redraw());
@@ -46,6 +50,19 @@ export class Grid {
     this.rows.length = 0;
     this.active = -1;
     this.redraw();
+  }
+
+  /** Scroll to a place it had before, as soon as the rows are there. */
+  restore(place) {
+    this.place = this.wanted = place;
+    this.schedule();
+  }
+
+  scrolled() {
+    this.schedule();
+    if (this.wanted || !this.view.clientHeight) return; // still on the way, or in a panel that is hidden
+    this.place = this.view.scrollTop / this.rowHeight;
+    this.onMoved();
   }
 
   /** Say what stands there when there are no rows. */
@@ -85,6 +102,7 @@ export class Grid {
     const height = this.rowHeight;
     this.space.style.height = `${height * this.rows.length}px`;
     if (this.follow) this.view.scrollTop = this.view.scrollHeight;
+    else if (this.wanted) this.scrollToWanted(height);
     const first = Math.max(0, Math.floor(this.view.scrollTop / height) - AROUND);
     const last = Math.min(this.rows.length, Math.ceil((this.view.scrollTop + this.view.clientHeight) / height) + AROUND);
     for (const [index, element] of this.shown) {
@@ -100,6 +118,13 @@ export class Grid {
     this.space.append(...fresh);
   }
 
+  scrollToWanted(height) {
+    if (!this.view.clientHeight) return;
+    const top = this.wanted * height;
+    this.view.scrollTop = top;
+    if (this.view.scrollHeight - this.view.clientHeight >= top) this.wanted = 0;
+  }
+
   make(index, height) {
     const row = this.rows[index];
     const element = h("div", {
@@ -113,6 +138,7 @@ export class Grid {
   }
 
   key(event) {
+    this.wanted = 0;
     const page = Math.max(1, Math.floor(this.view.clientHeight / this.rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key === "Enter" && this.active >= 0) {

@@ -2,12 +2,13 @@
 
 import { get } from "/static/api.js";
 import { fill, h } from "/static/dom.js";
-import { STATES, ago, count, isEnded, moment, title } from "/static/format.js";
+import { LABELS, STATES, ago, count, isEnded, moment, title } from "/static/format.js";
 
 const PAGE = 50;
 const AGAIN_MS = 3000;
+const FILTERS = ["queued", "running", "done", "failed", "cancelled"];
 
-export const stateBadge = (state) => h("span", { class: "state", dataset: { state } }, STATES[state] ?? state);
+export const stateBadge = (state) => h("span", { class: "state", dataset: { state } }, LABELS[state] ?? state);
 
 function note(job) {
   const progress = job.progress ?? {};
@@ -23,8 +24,8 @@ function note(job) {
 function row(job) {
   return h("li", {},
     h("a", { class: "list-row", href: `/jobs/${encodeURIComponent(job.id)}`, "data-nav": true },
+      h("span", { class: "list-state" }, stateBadge(job.state)),
       h("span", { class: "list-title", title: title(job) }, title(job).replace(/^https?:\/\//, "")),
-      h("span", {}, stateBadge(job.state)),
       h("time", { class: "list-end", datetime: job.created, title: moment(job.created) }, ago(job.created)),
       h("span", { class: "list-note" }, note(job))));
 }
@@ -91,7 +92,7 @@ export function jobsPage({ main, go, signedOut }) {
     h("div", { class: "cluster spread" },
       h("h1", {}, "Jobs"),
       h("div", { class: "chips", role: "group", "aria-label": "Which jobs" },
-        chip("", "All"), ...Object.entries(STATES).filter(([state]) => state !== "waiting").map(([state, label]) => chip(state, label)))),
+        chip("", "All"), ...FILTERS.map((state) => chip(state, STATES[state])))),
     wrong,
     list,
     h("div", {}, more));
