@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-ACCEPTED: Final = b"gzip, deflate"
+ACCEPTED: Final = "gzip, deflate"
 """What we ask for: what zlib can undo piece by piece, so that a bomb is stopped at its first megabytes."""
 
 PIECE_BYTES: Final = 64 * 1024

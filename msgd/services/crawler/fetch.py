@@ -1,7 +1,7 @@
 """Gets one URL by HTTP, within bounds: one hop, no cookies, bounded in time and bytes at every step.
 
 Redirects are not followed here: the caller decides about each hop, and each is dialled through the guard of
-``work.network``. Twisted's Agent keeps connections and speaks HTTP/1.1; what it does not bound is bounded here.
+``work.network``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from typing import Any, Final
 
 from msgspec import Struct
 from OpenSSL.SSL import Error as TLSError
+from service_identity import CertificateError, VerificationError
 from twisted.internet import error as dialling
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web._newclient import HTTP11ClientProtocol, ParseError, Request
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
 
 from msgd import __version__
+from msgd.clock import Clock, DelayedCall
 from msgd.errors import AddressRefused
 from msgd.services.crawler.coding import ACCEPTED
+from msgd.services.crawler.connections import Connection, Connections
+from msgd.services.crawler.http1 import BadResponse, Head
 from msgd.services.crawler.urls import host_of
 
 ANSWER_S: Final = 15.0
@@ -40,17 +39,15 @@ PAGE_BYTES: Final = 10 * 1024 * 1024
 DRAINED_BYTES: Final = 64 * 1024
 """Of a body that nobody wants (a redirect's, an error's): read to keep the connection, which costs more than this."""
 
-WIRE_BYTES: Final = 64 * 1024 * 1024
-"""All that one answer may send: Agent bounds a header line, not their number. Above any body that is asked for."""
-
-IDLE_S: Final = 10
-"""How long an unused connection is kept; common servers close theirs after 5 to 75 seconds."""
-
 USER_AGENT: Final = f"msgd/{__version__} (+https://github.com/msgd/msgd)"
+ACCEPT: Final = "text/html,application/xhtml+xml,text/*;q=0.9,application/xml;q=0.8,*/*;q=0.5"
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 RETRYABLE: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say "perhaps later"."""
+
+_URL: Final = re.compile(r"https?://[!-~]+")
+"""Nothing in it can end a request line."""
 
 
 class FetchError(Exception):
@@ -80,12 +77,20 @@ class Answer(Struct, frozen=True):
     took_s: float  # to the end of the body
 
 
+class Wish(Struct, frozen=True):
+    """What is wanted of an answer."""
+
+    limit: int  # bytes of the body
+    cut: bool  # what is longer ends there; else it is an error
+    wants: Callable[[str], bool] | None  # tells by its Content-Type whether a body is to be read
+
+
 class Fetcher:
     """An HTTP client shared by all crawls of a process."""
 
     def __init__(
         self,
-        reactor: Any,
+        clock: Clock,
         endpoints: Any,
         *,
         contact: str = "",
@@ -96,88 +101,42 @@ class Fetcher:
     ) -> None:
         """``endpoints``: an IAgentEndpointFactory, with the guard in it; ``contact``: an address or URL that tells
         site owners whom to ask, in the User-Agent; ``connections``: kept open to each host."""
-        self._reactor = reactor
-        self._pool = _Pool(reactor, connections)
-        self._agent = Agent.usingEndpointFactory(reactor, endpoints, self._pool)
-        self._answer_s = answer_s
-        self._body_s = body_s
+        self.clock = clock
+        self.connections = Connections(endpoints, clock, kept=connections)
+        self.answer_s = answer_s
+        self.body_s = body_s
         self._now = now
-        self._headers = Headers(
-            {
-                b"User-Agent": [(f"{USER_AGENT} {contact}" if contact else USER_AGENT).encode("ascii", "replace")],
-                b"Accept": [b"text/html,application/xhtml+xml,text/*;q=0.9,application/xml;q=0.8,*/*;q=0.5"],
-                b"Accept-Encoding": [ACCEPTED],
-            }
-        )
+        agent = f"{USER_AGENT} {contact}" if contact else USER_AGENT
+        headers = f"User-Agent: {agent}\r\nAccept: {ACCEPT}\r\nAccept-Encoding: {ACCEPTED}\r\n\r\n"
+        self._headers = headers.encode("ascii", "replace")
 
     async def stop(self) -> None:
-        """Close the connections that are kept."""
-        await self._pool.close()
+        """Hang up all connections."""
+        self.connections.stop()
 
-    async def fetch(
+    def fetch(
         self,
         url: str,
         *,
         limit: int = PAGE_BYTES,
         cut: bool = False,
         wants: Callable[[str], bool] | None = None,
-    ) -> Answer:
+    ) -> Deferred[Answer]:
         """One GET. ``limit``: bytes of the body; ``cut``: what is longer ends there, else it is an error; ``wants``:
         tells by its Content-Type whether a body is to be read. Bodies of other statuses than 2xx are not read.
-        Raises FetchError.
+        Fails with FetchError; cancelled, it hangs up.
         """
-        began = self._reactor.seconds()
-        try:
-            request: Deferred[Any] = self._agent.request(b"GET", url.encode("ascii"), self._headers)
-            response = await request.addTimeout(self._answer_s, self._reactor, self._late)
-        except FetchError:
-            raise
-        except Exception as error:
-            raise _explained(error, url) from None
-        answered = self._reactor.seconds()
-        headers = response.headers
-        content_type = _header(headers, b"Content-Type")
-        status: int = response.code
-        problem: FetchError | None = None
-        wanted = 200 <= status < 300
-        if wanted and wants is not None and not wants(content_type):
-            problem = FetchError(f"{content_type[:80]!r} is not searched", retryable=False, status=status)
-        elif wanted and not cut and isinstance(response.length, int) and response.length > limit:
-            problem = _too_large(limit, status)
-        body = _Body(limit if wanted and problem is None else DRAINED_BYTES)
-        response.deliverBody(body)
-        try:
-            whole = await body.ended.addTimeout(self._body_s, self._reactor, self._endless)
-        except FetchError as error:
-            problem = problem or FetchError(str(error), retryable=error.retryable, status=status)
+        host = host_of(url)
+        exchange = _Fetching(self, host, Wish(limit, cut, wants))
+        if not _URL.fullmatch(url):
+            exchange.fail(FetchError(f"{url[:200]!r} is no URL that can be asked for", retryable=False))
         else:
-            if wanted and problem is None and not whole:
-                problem = FetchError(f"broke off after {body.size} bytes", retryable=True, status=status)
-            elif wanted and problem is None and body.over and not cut:
-                problem = _too_large(limit, status)
-        if problem is not None and wanted:
-            raise problem
-        return Answer(
-            status=status,
-            content_type=content_type,
-            content_encoding=_list_header(headers, b"Content-Encoding"),
-            location=_header(headers, b"Location"),
-            robots_tag=_list_header(headers, b"X-Robots-Tag"),
-            retry_after_s=self._seconds(_header(headers, b"Retry-After")),
-            chunks=body.chunks if wanted else [],
-            size=body.size,
-            cut=body.over,
-            answered_s=answered - began,
-            took_s=self._reactor.seconds() - began,
-        )
+            target = url[len(host) :].encode("ascii") or b"/"
+            name = host.partition("//")[2].encode("ascii")
+            exchange.ask(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b" % (target, name, self._headers))
+        return exchange.done
 
-    def _late(self, value: Any, _timeout: float) -> Any:
-        return Failure(FetchError(f"no answer within {self._answer_s:g} seconds", retryable=True))
-
-    def _endless(self, value: Any, _timeout: float) -> Any:
-        return Failure(FetchError(f"not ended within {self._body_s:g} seconds", retryable=False))
-
-    def _seconds(self, text: str) -> float | None:
+    def seconds(self, text: str) -> float | None:
         """A Retry-After (RFC 9110 §10.2.3): seconds, or a date; None for neither."""
         if not text:
             return None
@@ -192,125 +151,191 @@ class Fetcher:
         return max(0.0, (when - self._now()).total_seconds())
 
 
-class _Body(Protocol):
-    """Collects a body up to a limit, then hangs up. ``ended`` fires with whether it ended as it should."""
+class _Fetching:
+    """One request on its way: an :class:`~msgd.services.crawler.connections.Exchange`."""
 
-    def __init__(self, limit: int) -> None:
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.over = False
-        self._limit = limit
-        self.ended: Deferred[bool] = Deferred(self._hang_up)
+    def __init__(self, fetcher: Fetcher, host: str, wish: Wish) -> None:
+        self.done: Deferred[Answer] = Deferred(self._cancelled)
+        self._fetcher = fetcher
+        self._host = host
+        self._wish = wish
+        self._request = b""
+        self._connecting: Deferred[Connection] | None = None
+        self._connection: Connection | None = None
+        self._reused = False
+        self._timer: DelayedCall | None = None
+        self._head: Head | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._limit = DRAINED_BYTES
+        self._wanted = False
+        self._began = self._answered = fetcher.clock.seconds()
 
-    def dataReceived(self, data: bytes) -> None:
-        if self.over:
-            return
-        self.size += len(data)
-        if self.size > self._limit:
-            self.over = True
-            data = data[: len(data) - (self.size - self._limit)]
-            self.size = self._limit
-            self.chunks.append(data)
-            self._hang_up(None)
-            self.ended.callback(True)
+    def ask(self, request: bytes) -> None:
+        """Send it, on a connection that is idle or a new one."""
+        self._request = request
+        self._timer = self._fetcher.clock.callLater(self._fetcher.answer_s, self._late)
+        kept = self._fetcher.connections.take(self._host)
+        if kept is not None:
+            self._reused = True
+            self._send(kept)
         else:
-            self.chunks.append(data)
+            self._connect()
 
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008 (Twisted's default)
-        if not self.ended.called:
-            # Without a length the end of the connection ends the body, as HTTP/1.0 has it (PotentialDataLoss).
-            self.ended.callback(reason.check(ResponseDone, PotentialDataLoss) is not None)
+    def _connect(self) -> None:
+        self._reused = False
+        try:
+            self._connecting = self._fetcher.connections.connect(self._host)
+        except (ValueError, UnicodeError) as error:  # a name that no host can have
+            self.fail(FetchError(f"no connection: {error}", retryable=False))
+            return
+        self._connecting.addCallbacks(self._send, self._unconnected)
 
-    def _hang_up(self, _: object) -> None:
-        if self.transport is not None:
-            self.transport.stopProducing()
+    def _send(self, connection: Connection) -> None:
+        self._connecting = None
+        self._connection = connection
+        connection.ask(self._request, self)
+
+    def _unconnected(self, failure: Failure) -> None:
+        self._connecting = None
+        if not failure.check(CancelledError, dialling.ConnectingCancelledError):
+            self.fail(_explained(failure.value, self._host))
+
+    # -- what the connection tells -------------------------------------------------------------------------------------
+
+    def head(self, head: Head) -> None:
+        self._head = head
+        self._answered = self._fetcher.clock.seconds()
+        self._wanted = 200 <= head.status < 300
+        if self._wanted:
+            wish = self._wish
+            content_type = head.headers.get("content-type", "")
+            if wish.wants is not None and not wish.wants(content_type):
+                self._give_up(f"{content_type[:80]!r} is not searched")
+                return
+            if not wish.cut and head.length is not None and head.length > wish.limit:
+                self._give_up(_too_large(wish.limit))
+                return
+            self._limit = wish.limit
+        assert self._timer is not None
+        self._timer.reset(self._fetcher.body_s)
+
+    def piece(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= self._limit:
+            self._chunks.append(data)
+        elif self._wanted and not self._wish.cut:
+            self._give_up(_too_large(self._limit))
+        else:
+            self._chunks.append(data[: len(data) - (self._size - self._limit)])
+            self._size = self._limit
+            self._hang_up()
+            self._finish(cut=True)
+
+    def ended(self) -> None:
+        self._connection = None
+        self._finish(cut=False)
+
+    def lost(self, reason: BaseException, *, begun: bool) -> None:
+        self._connection = None
+        if self._head is not None and not self._wanted:
+            self._finish(cut=True)
+        elif self._head is not None:
+            self._give_up(f"broke off after {self._size} bytes", retryable=True)
+        elif self._reused and not begun and not isinstance(reason, BadResponse):
+            self._connect()  # the server had closed it meanwhile, as it may: the request was not seen
+        else:
+            self.fail(_explained(reason, self._host))
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _finish(self, *, cut: bool) -> None:
+        head = self._head
+        assert head is not None
+        headers = head.headers.get
+        answer = Answer(
+            status=head.status,
+            content_type=headers("content-type", ""),
+            content_encoding=headers("content-encoding", ""),
+            location=headers("location", ""),
+            robots_tag=headers("x-robots-tag", ""),
+            retry_after_s=self._fetcher.seconds(headers("retry-after", "")),
+            chunks=self._chunks if self._wanted else [],
+            size=self._size,
+            cut=cut,
+            answered_s=self._answered - self._began,
+            took_s=self._fetcher.clock.seconds() - self._began,
+        )
+        self._stop_timer()
+        self.done.callback(answer)
+
+    def fail(self, error: FetchError) -> None:
+        """There will be no answer."""
+        self._stop_timer()
+        self._hang_up()
+        self.done.errback(Failure(error))
+
+    def _give_up(self, message: str, *, retryable: bool = False) -> None:
+        self.fail(FetchError(message, retryable=retryable, status=self._head.status if self._head else 0))
+
+    def _late(self) -> None:
+        if self._head is None:
+            message = f"no answer within {self._fetcher.answer_s:g} seconds"
+            self.fail(FetchError(message, retryable=True))
+        elif self._wanted:
+            self._give_up(f"not ended within {self._fetcher.body_s:g} seconds")
+        else:
+            self._hang_up()
+            self._finish(cut=True)
+
+    def _cancelled(self, _: object) -> None:
+        self._stop_timer()
+        self._hang_up()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _hang_up(self) -> None:
+        connecting, self._connecting = self._connecting, None
+        connection, self._connection = self._connection, None
+        if connecting is not None:
+            connecting.cancel()
+        if connection is not None:
+            connection.hang_up()
 
 
-class _Connection(HTTP11ClientProtocol):
-    """Agent's connection, with a bound on what one answer may send."""
-
-    def __init__(self, quiescent: Callable[[Any], None]) -> None:
-        super().__init__(quiescent)
-        self._received = 0
-
-    def request(self, request: Request) -> Deferred[Any]:
-        self._received = 0
-        answer: Deferred[Any] = super().request(request)
-        return answer
-
-    def dataReceived(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received <= WIRE_BYTES:
-            super().dataReceived(data)
-        elif self.transport is not None:
-            self.transport.abortConnection()
+def _too_large(limit: int) -> str:
+    return f"larger than {limit // (1024 * 1024)} MiB"
 
 
-class _ConnectionFactory(Factory):
-    """Makes the connections of the pool."""
-
-    noisy = False
-
-    def __init__(self, quiescent: Callable[[Any], None], _metadata: str) -> None:
-        self._quiescent = quiescent
-
-    def buildProtocol(self, addr: object) -> _Connection:
-        return _Connection(self._quiescent)
-
-
-class _Pool(HTTPConnectionPool):
-    """A pool of bounded connections; each request takes one for itself."""
-
-    _factory = _ConnectionFactory  # type: ignore[assignment]
-    cachedConnectionTimeout = IDLE_S
-
-    def __init__(self, reactor: Any, connections: int) -> None:
-        super().__init__(reactor)
-        self.maxPersistentPerHost = connections
-
-    def close(self) -> Deferred[None]:
-        closed: Deferred[None] = self.closeCachedConnections()
-        return closed
-
-
-def _header(headers: Headers, name: bytes) -> str:
-    values = headers.getRawHeaders(name)
-    return values[0].decode("latin-1").strip() if values else ""
-
-
-def _list_header(headers: Headers, name: bytes) -> str:
-    """A header that may stand several times, meaning one list (RFC 9110 §5.3)."""
-    return b", ".join(headers.getRawHeaders(name) or ()).decode("latin-1")
-
-
-def _too_large(limit: int, status: int) -> FetchError:
-    return FetchError(f"larger than {limit // (1024 * 1024)} MiB", retryable=False, status=status)
-
-
-def _explained(error: BaseException, url: str) -> FetchError:
+def _explained(error: BaseException | None, host: str) -> FetchError:
     """Why no answer came, in words for whoever reads the page's event."""
-    while isinstance(error, ResponseFailed) and error.reasons:
-        error = error.reasons[0].value
-    if isinstance(error, CancelledError):
-        raise error
-    if isinstance(error, AddressRefused):
-        return FetchError(error.message, retryable=False, code=error.code)
-    if isinstance(error, dialling.DNSLookupError):
-        return FetchError(f"the host of {host_of(url)} was not found", retryable=False)
-    if isinstance(error, dialling.ConnectionRefusedError):
-        return FetchError("connection refused", retryable=True)
-    if isinstance(error, dialling.TimeoutError | dialling.ConnectingCancelledError):
-        return FetchError("no connection within the time allowed", retryable=True)
-    if isinstance(error, dialling.ConnectError):
-        return FetchError(f"no connection: {error}", retryable=True)
-    if isinstance(error, TLSError) or type(error).__module__.startswith(("service_identity", "OpenSSL")):
-        return FetchError(f"TLS: {_tls_reason(error)}", retryable=False)
-    if isinstance(error, ParseError | ValueError):
-        return FetchError(f"not an HTTP answer: {error!s:.100}", retryable=False)
+    match error:
+        case AddressRefused():
+            return FetchError(error.message, retryable=False, code=error.code)
+        case BadResponse():
+            return FetchError(f"not an HTTP answer: {error}", retryable=False)
+        case dialling.DNSLookupError():
+            return FetchError(f"the host of {host} was not found", retryable=False)
+        case dialling.ConnectionRefusedError():
+            return FetchError("connection refused", retryable=True)
+        case dialling.TimeoutError():
+            return FetchError("no connection within the time allowed", retryable=True)
+        case dialling.ConnectError():
+            return FetchError(f"no connection: {error}", retryable=True)
+        case TLSError() | VerificationError() | CertificateError():
+            return FetchError(f"TLS: {_tls_reason(error)}", retryable=False)
+        case ValueError():
+            return FetchError(f"no connection: {error!s:.100}", retryable=False)
     return FetchError(f"connection lost before an answer ({type(error).__name__})", retryable=True)
 
 
-def _tls_reason(error: BaseException) -> str:
-    if error.args and isinstance(error.args[0], list) and error.args[0]:
-        return str(error.args[0][0][-1])  # (library, function, reason) of OpenSSL's first error
+def _tls_reason(error: BaseException | None) -> str:
+    """What OpenSSL's or service_identity's error is about."""
+    details = error.args[0] if error is not None and error.args else None
+    if isinstance(error, TLSError) and isinstance(details, list) and details:
+        return str(details[0][-1])  # (library, function, reason)
+    if isinstance(error, VerificationError):
+        return "the certificate is for another host"
     return str(error) or type(error).__name__

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.ssl import Certificate, PrivateCertificate
 from twisted.trial.unittest import TestCase
+from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from msgd.services.crawler import fetch as fetching
 from msgd.services.crawler.fetch import DRAINED_BYTES, Fetcher, FetchError
 from msgd.work.network import GuardedEndpoints, Reach, parse_networks
+from tests.servers.certificates import Authority
 from tests.services.crawler.wild import FLOOD, Answer, Wild, WildServer, reactor
 
 MIB = 1024 * 1024
@@ -153,11 +157,10 @@ class LimitTests(FetchCase):
 
     async def test_flood_of_headers(self) -> None:
         """Headers without end are cut off by their size before they fill the memory."""
-        self.patch(fetching, "WIRE_BYTES", 4 * MIB)
         server = await self.begin(
             page=lambda wild: wild.write(b"HTTP/1.1 200 OK\r\n").for_ever(b"X-More: abcdefgh\r\n" * 1000)
         )
-        await self.refused("page")
+        self.assertIn("more than 64 KiB", str(await self.refused("page")))
         while server.open:
             await _turn()
 
@@ -241,6 +244,53 @@ class BrokenTests(FetchCase):
                 await under_way
         while server.open:
             await _turn()
+
+
+class TlsTests(TestCase):
+    """https, with certificates of a CA that is made for the test."""
+
+    async def begin(self, *names: str) -> WildServer:
+        folder = self._folder()
+        self.authority = Authority("test CA")
+        self.authority.issue(folder / "certificate", folder / "key", *names)
+        self.authority.write_certificate(folder / "authority")
+        pem = (folder / "certificate").read_bytes() + (folder / "key").read_bytes()
+        context = PrivateCertificate.loadPEM(pem).options()
+        self.trust = BrowserLikePolicyForHTTPS(Certificate.loadPEM((folder / "authority").read_bytes()))
+        server = WildServer(tls=context, page=lambda wild: wild.answer(b"secret"))
+        await server.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
+        return server
+
+    def _folder(self) -> Path:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        return folder
+
+    def fetcher(self, tls: Any) -> Fetcher:
+        endpoints = GuardedEndpoints(reactor, Reach(parse_networks(["127.0.0.0/8"])), tls=tls)
+        fetcher = Fetcher(reactor, endpoints, answer_s=5.0)
+        self.addCleanup(lambda: Deferred.fromCoroutine(fetcher.stop()))
+        return fetcher
+
+    async def test_trusted(self) -> None:
+        """A page comes over TLS, and the connection is kept."""
+        server = await self.begin("127.0.0.1")
+        fetcher = self.fetcher(self.trust)
+        for _ in range(2):
+            self.assertEqual((await fetcher.fetch(f"{server.url}/page")).chunks, [b"secret"])
+        self.assertEqual(server.connections, 1)
+
+    async def test_not_trusted(self) -> None:
+        """A certificate of nobody known, or of another name, is an error that says so, and no page is asked for."""
+        server = await self.begin("other.example")
+        for tls, words in ((None, "certificate verify failed"), (self.trust, "for another host")):
+            with self.assertRaises(FetchError) as caught:
+                await self.fetcher(tls).fetch(f"{server.url}/page")
+            self.assertTrue(str(caught.exception).startswith("TLS: "))
+            self.assertIn(words, str(caught.exception))
+            self.assertFalse(caught.exception.retryable)
+        self.assertEqual(server.requests, {})
 
 
 def _say_and_close(said: bytes, wild: Wild) -> None:

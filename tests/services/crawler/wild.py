@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 
@@ -122,7 +122,9 @@ def _missing(wild: Wild) -> None:
 class WildServer:
     """Answers ``pages`` by path; 404 for the rest. Counts requests and connections."""
 
-    def __init__(self, **pages: Answer) -> None:
+    def __init__(self, *, tls: Any = None, **pages: Answer) -> None:
+        """``tls``: a context factory, to serve https."""
+        self._tls = tls
         self.pages: dict[str, Answer] = {f"/{path}": page for path, page in pages.items()}
         self.requests: Counter[str] = Counter()
         self.connections = 0
@@ -132,7 +134,7 @@ class WildServer:
     @property
     def url(self) -> str:
         """Without the last slash."""
-        return f"http://127.0.0.1:{self._port.getHost().port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port.getHost().port}"
 
     async def start(self) -> None:
         server = self
@@ -143,7 +145,10 @@ class WildServer:
             def buildProtocol(self, addr: object) -> Connection:
                 return Connection(server)
 
-        self._port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Connections())
+        endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        if self._tls is not None:
+            endpoint = SSL4ServerEndpoint(reactor, 0, self._tls, interface="127.0.0.1")
+        self._port = await endpoint.listen(Connections())
 
     async def stop(self) -> None:
         if self._port is not None:
