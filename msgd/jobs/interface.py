@@ -267,6 +267,8 @@ class Jobs(Protocol):
         """``run + 1`` of an ended job, from its beginning. Raises NotFound, or Conflict if it has not ended."""
 
     # -- performing ---------------------------------------------------------------------------------------------------
+    #
+    # ``progress`` is the last that the slice has shown, as JSON: heartbeats may have missed it. None: as it is.
 
     async def claim(self, request: ClaimRequest) -> Claimed | Refusal:
         """``token + 1`` where the slice is this and the job has not ended."""
@@ -277,15 +279,25 @@ class Jobs(Protocol):
     async def checkpoint(self, claim: Claim, write: Write[T]) -> T:
         """Change the worker's own tables, the claim still being current. Raises Superseded."""
 
-    async def save(self, claim: Claim, saved: bytes | None, write: Write[object] | None = None) -> None:
+    async def save(
+        self, claim: Claim, saved: bytes | None, write: Write[object] | None = None, *, progress: bytes | None = None
+    ) -> None:
         """End the slice: keep ``saved``, ``slice + 1``, ``attempt = 0``, the continuation in the outbox."""
 
-    async def retry(self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int) -> bool:
+    async def retry(
+        self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int, progress: bytes | None = None
+    ) -> bool:
         """Try the slice again after ``delay_s``: ``slice + 1``, ``attempt + 1``, a ``retrying`` event, the continuation
         due then. False, and the job ended as failed with ``problem``, if that would be more than ``attempts``."""
 
     async def wait(
-        self, claim: Claim, children: Sequence[Submission], saved: bytes | None, write: Write[object] | None = None
+        self,
+        claim: Claim,
+        children: Sequence[Submission],
+        saved: bytes | None,
+        write: Write[object] | None = None,
+        *,
+        progress: bytes | None = None,
     ) -> None:
         """Make the children and wait for their ends; the last end posts the continuation. No children: a save."""
 
@@ -297,6 +309,7 @@ class Jobs(Protocol):
         result: bytes | None = None,
         problem: Problem | None = None,
         write: Write[object] | None = None,
+        progress: bytes | None = None,
     ) -> None:
         """End the run, its event in the outbox: ``done`` with the result, ``failed`` with the problem or ``cancelled``.
 

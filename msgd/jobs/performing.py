@@ -70,19 +70,23 @@ class Performing(Core):
 
         return await self._database.write(change)
 
-    async def save(self, claim: Claim, saved: bytes | None, write: Write[object] | None = None) -> None:
-        await self._go_on(claim, Input.SAVE, write, saved=saved)
+    async def save(
+        self, claim: Claim, saved: bytes | None, write: Write[object] | None = None, *, progress: bytes | None = None
+    ) -> None:
+        await self._go_on(claim, Input.SAVE, write, saved=saved, **_shown(progress))
 
-    async def retry(self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int) -> bool:
-        error = kept(problem)
+    async def retry(
+        self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int, progress: bytes | None = None
+    ) -> bool:
+        fields = {"error": kept(problem), **_shown(progress)}
 
         def act(batch: Batch) -> Job:
             job = batch.get(claim.job)
             if job is not None and job.attempt >= attempts:
-                move = transitions.perform(job, claim, Input.FAIL, batch.now_ms, error=error)
+                move = transitions.perform(job, claim, Input.FAIL, batch.now_ms, **fields)
             else:
                 again_ms = batch.now_ms + int(max(delay_s, 0) * 1000)
-                move = transitions.perform(job, claim, Input.RETRY, batch.now_ms, error=error, not_before_ms=again_ms)
+                move = transitions.perform(job, claim, Input.RETRY, batch.now_ms, not_before_ms=again_ms, **fields)
             return _applied(batch, move)
 
         job = await self._step((claim.job,), act)
@@ -91,13 +95,19 @@ class Performing(Core):
         return job.state is not State.FAILED
 
     async def wait(
-        self, claim: Claim, children: Sequence[Submission], saved: bytes | None, write: Write[object] | None = None
+        self,
+        claim: Claim,
+        children: Sequence[Submission],
+        saved: bytes | None,
+        write: Write[object] | None = None,
+        *,
+        progress: bytes | None = None,
     ) -> None:
         for child in children:
             submitting.checked(child)
 
         def act(batch: Batch) -> Job:
-            return self._wait(batch, claim, children, saved)
+            return self._wait(batch, claim, children, {"saved": saved, **_shown(progress)})
 
         step = Step((claim.job, *(child.id for child in children if child.id)), act)
 
@@ -111,7 +121,7 @@ class Performing(Core):
         if job.ended:
             raise superseded(claim)
 
-    def _wait(self, batch: Batch, claim: Claim, children: Sequence[Submission], saved: bytes | None) -> Job:
+    def _wait(self, batch: Batch, claim: Claim, children: Sequence[Submission], fields: dict[str, Any]) -> Job:
         job = batch.get(claim.job)
         waiting = transitions.perform(job, claim, Input.WAIT, batch.now_ms).job  # raises Superseded
         if waiting.ended:
@@ -141,7 +151,7 @@ class Performing(Core):
                 batch.amend(replace(there, parent_slice=waiting.slice))
                 pending.add(there.id)
         cause = Input.WAIT if pending else Input.SAVE
-        return _applied(batch, transitions.perform(job, claim, cause, batch.now_ms, saved=saved, children=len(pending)))
+        return _applied(batch, transitions.perform(job, claim, cause, batch.now_ms, children=len(pending), **fields))
 
     async def end(
         self,
@@ -151,10 +161,11 @@ class Performing(Core):
         result: bytes | None = None,
         problem: Problem | None = None,
         write: Write[object] | None = None,
+        progress: bytes | None = None,
     ) -> None:
         if state not in ENDED:
             raise InvalidInput(f"a job does not end as {state}", where="state")
-        fields: dict[str, Any] = {"result": result if state is State.DONE else None}
+        fields: dict[str, Any] = {"result": result if state is State.DONE else None, **_shown(progress)}
         # What a last retry had to say is over with a job that is done.
         fields["error"] = kept(problem or Problem("failed", "")) if state is State.FAILED else None
 
@@ -171,6 +182,10 @@ class Performing(Core):
         job = await self._step_alone((claim.job,), act, write)
         if job.ended:  # its end had been requested
             raise superseded(claim)
+
+
+def _shown(progress: bytes | None) -> dict[str, Any]:
+    return {} if progress is None else {"progress": progress}
 
 
 def _applied(batch: Batch, move: transitions.Move) -> Job:

@@ -209,7 +209,7 @@ def perform(job: Job | None, held: Claim, cause: Input, now_ms: int, **fields: A
     if job is None or not is_current(job, held):
         raise superseded(held)
     if job.cancel_requested and cause in _INTERRUPTIBLE:
-        cause, fields = Input.STOP, {}
+        cause, fields = Input.STOP, {name: fields[name] for name in ("progress",) if name in fields}
     moved = move(job, cause, now_ms, **fields)
     assert moved is not None  # a current claim is on a job in HELD, from which the table has all a holder can ask
     return moved

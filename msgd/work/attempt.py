@@ -103,41 +103,45 @@ def outcome_of(error: Exception, job: Job) -> Retry | Failed:
     return Failed(error.code, f"{error.where}: {error.message}" if error.where else error.message)
 
 
-async def settle(attempt: Attempt, outcome: Outcome | Cancelled, means: Means) -> None:
-    """Bring the job to its next state; waits out an unavailable database.
+async def settle(
+    attempt: Attempt, outcome: Outcome | Cancelled, means: Means, *, progress: bytes | None = None
+) -> None:
+    """Bring the job to its next state, with the last ``progress`` it has shown; waits out an unavailable database.
 
     An outcome that cannot be written (its result is no JSON, or its ``write`` raises) counts as that error.
     """
     try:
-        await _change(attempt, outcome, means)
+        await _change(attempt, outcome, means, progress)
     except (CancelledError, Superseded):
         raise
     except Exception as error:
-        await _change(attempt, outcome_of(error, attempt.job), means)
+        await _change(attempt, outcome_of(error, attempt.job), means, progress)
 
 
-async def _change(attempt: Attempt, outcome: Outcome | Cancelled, means: Means) -> None:
+async def _change(attempt: Attempt, outcome: Outcome | Cancelled, means: Means, progress: bytes | None) -> None:
     """The one conditional update that ends this attempt. A repeat whose first try had an effect raises Superseded."""
     jobs, claim = means.jobs, attempt.claim
     match outcome:
         case Done(result, write):
             body = encode(result, where="result")
-            await wait_out(means.clock, lambda: jobs.end(claim, State.DONE, result=body, write=write))
+            await wait_out(
+                means.clock, lambda: jobs.end(claim, State.DONE, result=body, write=write, progress=progress)
+            )
         case Continue(state, write):
             body = encode(state, where="state")
-            await wait_out(means.clock, lambda: jobs.save(claim, body, write))
+            await wait_out(means.clock, lambda: jobs.save(claim, body, write, progress=progress))
         case Wait(children, state, write):
             body = encode(state, where="state")
-            await wait_out(means.clock, lambda: jobs.wait(claim, children, body, write))
+            await wait_out(means.clock, lambda: jobs.wait(claim, children, body, write, progress=progress))
         case Retry(code, message, after_s):
             problem = Problem(code, message)
             wait_s = backoff_s(attempt.job.attempt + 1, None, means.jitter(), asked_s=after_s)
             limit = attempt.limits.attempts
-            await wait_out(means.clock, lambda: jobs.retry(claim, problem, wait_s, attempts=limit))
+            await wait_out(means.clock, lambda: jobs.retry(claim, problem, wait_s, attempts=limit, progress=progress))
         case Failed(code, message):
             problem = Problem(code, message)
-            await wait_out(means.clock, lambda: jobs.end(claim, State.FAILED, problem=problem))
+            await wait_out(means.clock, lambda: jobs.end(claim, State.FAILED, problem=problem, progress=progress))
         case Cancelled():
-            await wait_out(means.clock, lambda: jobs.end(claim, State.CANCELLED))
+            await wait_out(means.clock, lambda: jobs.end(claim, State.CANCELLED, progress=progress))
         case _:
             raise TypeError(f"the worker returned {outcome!r}, which is no outcome")

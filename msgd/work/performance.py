@@ -210,7 +210,8 @@ class Performance:
             self._stage = _Stage.CONFIRMING
             await self._context.settled()
         self._stage = _Stage.SETTLING
-        await settle(attempt, outcome, self._means)
+        shown = None if self._context is None else self._context.shown
+        await settle(attempt, outcome, self._means, progress=shown)
 
 
 def _comes_again(_: Failure) -> None:

@@ -166,6 +166,31 @@ class PerformingContract(JobsBase):
         self.assertEqual((await self.jobs.get(job.id)).shown_state, State.DONE)
         self.assertEqual(await self.rows(), [])
 
+    async def test_last_progress(self) -> None:
+        """Whatever ends a slice keeps the progress that came with it; without any, the one before stays."""
+        claimed = await self.claimed()
+        await self.jobs.save(claimed.claim, b"1", progress=b'{"done":1}')
+        self.assertEqual((await self.jobs.get(claimed.job.id)).progress, b'{"done":1}')
+        claimed = await self.claimed(await self.jobs.get(claimed.job.id))
+        await self.jobs.retry(claimed.claim, Problem("a", "b"), 0, attempts=3, progress=b'{"done":2}')
+        claimed = await self.claimed(await self.jobs.get(claimed.job.id))
+        children = [Submission(type="mail", params=b"{}")]
+        await self.jobs.wait(claimed.claim, children, b"1", progress=b'{"done":3}')
+        job = await self.jobs.get(claimed.job.id)
+        self.assertEqual((job.state, job.progress), (State.WAITING, b'{"done":3}'))
+        for given, kept in ((b'{"done":9}', b'{"done":9}'), (None, None)):
+            claimed = await self.claimed()
+            await self.jobs.end(claimed.claim, State.DONE, progress=given)
+            self.assertEqual((await self.jobs.get(claimed.job.id)).progress, kept)
+
+    async def test_last_progress_of_a_job_to_be_cancelled(self) -> None:
+        """A save that becomes the requested end keeps its progress too."""
+        claimed = await self.claimed()
+        await self.jobs.cancel(claimed.job.id)
+        await self.raises(Superseded, self.jobs.save(claimed.claim, b"1", progress=b'{"done":4}'))
+        job = await self.jobs.get(claimed.job.id)
+        self.assertEqual((job.state, job.progress), (State.CANCELLED, b'{"done":4}'))
+
     async def test_ends_of_many_at_once(self) -> None:
         """Of many that end a job at the same time one does."""
         claimed = await self.claimed()

@@ -396,6 +396,20 @@ class WorkerContract(_Base):
         gate.go.happen()
         await world.ended(id_)
 
+    async def test_final_progress(self) -> None:
+        """An ended job shows the progress it showed last, though no heartbeat has seen it."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            for done in range(4):
+                context.progress(done=done, total=3)
+            return Done()
+
+        world = await self.opened()
+        await world.runner(count)
+        done = await world.ended(await world.submit("count"))
+        self.assertEqual(done.progress, b'{"done":3,"total":3}')
+
     async def test_away_database(self) -> None:
         """While the database is away the work goes on; its end waits until it is back."""
         world, gate = await self.opened(), Gate()
