@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from twisted.internet.defer import Deferred
 
+from msgd.cli.sample_site import EMAIL, PRICE, PRIVATE, SampleSite
 from msgd.jobs.interface import State
 from msgd.services.crawler import criteria
 from msgd.services.crawler.fetch import PAGE_BYTES
@@ -82,6 +83,21 @@ class SiteTests(CrawlCase):
         server = await self.serve({"/": lambda wild: wild.answer(body)})
         job = await self.crawl(f"{server.url}/", match=[{"text": "needle"}])
         self.assertEqual((set(self.pages(job.id)), self.found(job.id)), ({"/"}, {("/", "needle", "needle")}))
+
+
+class SampleTests(CrawlCase):
+    async def test_sample_site(self) -> None:
+        """The demo's site, with all it gets wrong, gives every price and every address on it, and not one more."""
+        await self.open(robots=True, answer_s=30.0)
+        site = SampleSite(reactor, latency_s=0.0, slow_s=0.2)
+        await site.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(site.stop()))
+        match = [{"name": "price", "regex": PRICE}, {"name": "email", "regex": EMAIL}]
+        job = await self.crawl(site.url, match=match, depth=site.depth, concurrency=16, sitemap=True)
+        found = self.found(job.id)
+        self.assertEqual({(path, value) for path, name, value in found if name == "price"}, site.prices)
+        self.assertEqual({(path, value) for path, name, value in found if name == "email"}, site.emails)
+        self.assertEqual(site.requests[PRIVATE], 0)
 
 
 class RedirectTests(CrawlCase):
