@@ -17,15 +17,17 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from msgd.clock import Clock, DelayedCall
+from msgd.clock import Clock
 from msgd.messages import json
+from msgd.services.crawler.alarm import Alarm
 from msgd.services.crawler.fetch import Fetcher, FetchError
-from msgd.services.crawler.frontier import HOPS, PAGE, Entry, Link, Ready
+from msgd.services.crawler.frontier import PAGE, Entry, Ready
 from msgd.services.crawler.hosts import Hosts
 from msgd.services.crawler.offload import Offload
 from msgd.services.crawler.params import CrawlParams
 from msgd.services.crawler.scope import Scope
-from msgd.services.crawler.store import Batch, Counts, Wanted, forget, open_crawl, save
+from msgd.services.crawler.store import Wanted, forget, open_crawl, save
+from msgd.services.crawler.tally import Ended, Tally, most_known
 from msgd.services.crawler.urls import site_of
 from msgd.services.crawler.visit import TRIES, PageEvent, Plan, Visited, visit
 from msgd.work.interface import Context, Continue, Done, Failed, Outcome, Retry
@@ -44,9 +46,6 @@ SAVE_S: Final = 0.1
 
 PATIENCE_S: Final = 5.0
 """How long visits under way are waited for when the slice is over; half of the grace that a stop has."""
-
-REMEMBERED: Final = 200_000
-"""Keys of links that this slice has saved, so as not to offer them to the database again."""
 
 
 class Means(Struct, frozen=True):
@@ -70,16 +69,14 @@ class Crawling:
         self._ready = Ready()
         self._visits: dict[int, tuple[Entry, float, Deferred[None]]] = {}  # by n: when begun, and the visit
         self._loading: dict[str, Deferred[None]] = {}  # hosts whose robots.txt is awaited
-        self._ended: list[tuple[Entry, Visited | None]] = []  # None: robots.txt forbids it
+        self._ended: list[Ended] = []
         self._emitted: list[Deferred[None]] = []
-        self._remembered: set[str] = set()
         self._level = 0
         self._after = -1
         self._stopping = False
         self._outcome: Outcome | None = None
         self._error: Failure | None = None
-        self._bell: Deferred[None] | None = None
-        self._timers: dict[str, DelayedCall] = {}
+        self._alarm = Alarm(means.clock)
         self._began = means.clock.seconds()
         self._saved_at = self._began
 
@@ -90,13 +87,13 @@ class Crawling:
             partial(open_crawl, job=job.id, run=job.run, start=start, site=site_of(start.url), now_ms=now_ms)
         )
         self._first = self._crawl.counts
-        self._sites = list(self._crawl.sites)
-        self._plan_for_sites()
+        self._tally = Tally(self._crawl.sites)
+        self._plan_for(self._crawl.sites)
         over = self._context.over()
         over.addCallback(lambda _: self._stop(Continue())).addErrback(_ignore_cancel)
         if self._params.max_seconds is not None:
             left = self._crawl.started_ms / 1000 + self._params.max_seconds - self._means.now_ms() / 1000
-            self._call_later("max_seconds", max(0.0, left), lambda: self._stop(self._done("max_seconds")))
+            self._alarm.call_later("max_seconds", max(0.0, left), lambda: self._stop(self._done("max_seconds")))
         try:
             await self._go_on()
             await self._finish_visits()
@@ -123,14 +120,14 @@ class Crawling:
             elif not self._ready and not self._visits and not self._ended:
                 return  # the last save found nothing more
             else:
-                await self._ring()
+                await self._alarm.ring()
 
     async def _finish_visits(self) -> None:
         """Wait a little for the visits under way, then save what there is."""
         until = self._means.clock.seconds() + PATIENCE_S
-        self._call_later("patience", PATIENCE_S, self._wake)
+        self._alarm.call_later("patience", PATIENCE_S, self._alarm.wake)
         while self._visits and self._means.clock.seconds() < until and not self._is_final() and self._error is None:
-            await self._ring()
+            await self._alarm.ring()
         for entry, began, _ in self._visits.values():
             if self._means.clock.seconds() - began >= PATIENCE_S and entry.kind == PAGE and not self._is_final():
                 self._ended.append((entry, self._too_slow(entry)))
@@ -169,7 +166,7 @@ class Crawling:
         if self._outcome is None:
             self._outcome = outcome
         self._ready.clear()
-        self._wake()
+        self._alarm.wake()
 
     def _done(self, ended: str) -> Done:
         """``ended``: why: "complete", "max_pages" or "max_seconds"."""
@@ -211,7 +208,7 @@ class Crawling:
         """Not the page but the crawl itself has failed: the slice ends with this error."""
         self._error = self._error or failure
         self._stopping = True
-        self._wake()
+        self._alarm.wake()
 
     def _next_host(self) -> str | None:
         """A host that may be asked now. If it is only a matter of time, that is seen to."""
@@ -226,7 +223,7 @@ class Crawling:
                 return host
             soonest = at if soonest is None else min(soonest, at)
         if soonest is not None:
-            self._call_later("pace", soonest - now, self._launch)
+            self._alarm.call_later("pace", soonest - now, self._launch)
         return None
 
     def _load_rules(self, host: str) -> None:
@@ -235,7 +232,7 @@ class Crawling:
             def loaded(_: object) -> None:
                 self._loading.pop(host, None)
                 self._launch()
-                self._wake()
+                self._alarm.wake()
 
             waiter = self._means.hosts.load(host)
             self._loading[host] = waiter
@@ -250,7 +247,7 @@ class Crawling:
                 self._fail(f"{entry.url}: the site's robots.txt does not allow it", code="robots")
         else:
             self._ended.append((entry, None))
-            self._wake()
+            self._alarm.wake()
 
     def _fail(self, message: str, *, retryable: bool = False, code: str = "peer") -> None:
         self._stop(Retry(code, message) if retryable else Failed(code, message))
@@ -280,9 +277,9 @@ class Crawling:
             self._ready.add([Entry(entry.n, entry.url, entry.level, entry.kind, entry.tries + 1)])
         self._launch()
         if self._save_is_due() or not self._visits:
-            self._wake()
-        elif "save" not in self._timers:
-            self._call_later("save", SAVE_S, self._wake)
+            self._alarm.wake()
+        elif not self._alarm.is_set("save"):
+            self._alarm.call_later("save", SAVE_S, self._alarm.wake)
 
     def _emit(self, visited: Visited) -> None:
         if visited.page is None:
@@ -295,9 +292,7 @@ class Crawling:
 
     def _abandon(self) -> None:
         """Cancel whatever is under way."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._alarm.stop()
         for waiter in list(self._loading.values()):
             waiter.cancel()
         for _, _, done in list(self._visits.values()):
@@ -314,7 +309,9 @@ class Crawling:
         for confirmed, failure in await DeferredList(emitted, consumeErrors=True):
             if not confirmed:
                 cast(Failure, failure).raiseException()
-        batch = self._batch(ended)
+        batch = self._tally.batch(ended, room=most_known(self._params.max_pages) - self._crawl.known)
+        if len(batch.sites) > len(self._crawl.sites):
+            self._plan_for(batch.sites)
         held = len(self._ready) + len(self._visits) + len(self._ended)
         room = self._params.max_pages - self._crawl.counts.pages - batch.counts.pages - held
         wanted = Wanted(
@@ -331,57 +328,9 @@ class Crawling:
             self._ready.add(saved.entries)
         self._show_progress()
 
-    def _batch(self, ended: list[tuple[Entry, Visited | None]]) -> Batch:
-        done: list[int] = []
-        tries: list[tuple[int, int]] = []
-        links: list[Link] = []
-        pages = errors = redirects = skipped = results = size = 0
-        for entry, visited in ended:
-            if visited is None:
-                skipped += 1
-            elif visited.again:
-                tries.append((entry.n, entry.tries + 1))
-                continue
-            else:
-                links += self._new(visited.links)
-                results += len(visited.results)
-                size += visited.bytes
-                redirects += visited.redirect and entry.kind == PAGE
-                if entry.kind == PAGE and not visited.redirect:
-                    pages += 1
-                    errors += visited.page is not None and visited.page.error is not None
-                if visited.site and visited.site not in self._sites:
-                    self._sites.append(visited.site)
-                    self._plan_for_sites()
-            done.append(entry.n)
-        room = max(0, self._most_known() - self._crawl.known)
-        return Batch(
-            done=done,
-            tries=tries,
-            links=links[:room],
-            counts=Counts(pages, errors, redirects, skipped, results, size),
-            sites=tuple(self._sites),
-        )
-
-    def _new(self, links: Sequence[Link]) -> list[Link]:
-        """Those that this slice has not saved yet."""
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.clear()
-        new = []
-        for link in links:
-            url = link.address.url
-            if url not in self._remembered or link.level % HOPS:  # see Link.may_settle
-                self._remembered.add(url)
-                new.append(link)
-        return new
-
-    def _most_known(self) -> int:
-        """URLs of which the frontier keeps track: far more than can be fetched, but not all that a trap can invent."""
-        return 10_000 + 10 * self._params.max_pages
-
-    def _plan_for_sites(self) -> None:
+    def _plan_for(self, sites: Sequence[str]) -> None:
         params = self._params
-        scope = Scope(self._sites, params.allow, params.deny)
+        scope = Scope(sites, params.allow, params.deny)
         self._plan = Plan(params.depth, params.delay, self._criteria, scope, params.sitemap)
 
     def _show_progress(self) -> None:
@@ -396,33 +345,6 @@ class Crawling:
             results=counts.results,
             rate=round((counts.pages - self._first.pages) / seconds, 1) if seconds > 0 else 0.0,
         )
-
-    # -- waking up -----------------------------------------------------------------------------------------------------
-
-    async def _ring(self) -> None:
-        """Returns when something has happened that the loop must look at."""
-        self._bell = Deferred()
-        try:
-            await self._bell
-        finally:
-            self._bell = None
-
-    def _wake(self) -> None:
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.callback(None)
-
-    def _call_later(self, name: str, seconds: float, call: Callable[[], object]) -> None:
-        """One call of each name at a time; a later one takes its place."""
-        earlier = self._timers.pop(name, None)
-        if earlier is not None:
-            earlier.cancel()
-
-        def fire() -> None:
-            del self._timers[name]
-            call()
-
-        self._timers[name] = self._means.clock.callLater(seconds, fire)
 
 
 def _ignore_cancel(failure: Failure) -> None:
