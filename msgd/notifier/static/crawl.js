@@ -126,7 +126,7 @@ export function crawlPage({ main, go, signedOut }) {
     const index = /^match\[(\d+)\]/.exec(where)?.[1];
     const named = form.elements.namedItem(where.replace(/\[.*/, "").split(".")[0] || /^(\w+)(?=[:[])/.exec(problem.message)?.[1]);
     if (index !== undefined && rows[index]) {
-      rows[index].complain(problem.message);
+      rows[index].complain(problem.message.replace(/^\w+: /, "")); // the kind: it stands beside it
       rows[index].querySelector("input.mono").focus();
     } else if (named === url) {
       urlWrong.hidden = false;

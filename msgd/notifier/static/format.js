@@ -42,9 +42,7 @@ export const STATES = {
   done: "Done",
   failed: "Failed",
   cancelled: "Cancelled",
+  cancelling: "Cancelling…",
 };
-
-/** What a badge says. */
-export const LABELS = { ...STATES, cancelling: "Cancelling…" };
 
 export const isEnded = (state) => state === "done" || state === "failed" || state === "cancelled";

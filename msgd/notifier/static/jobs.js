@@ -2,13 +2,13 @@
 
 import { get } from "/static/api.js";
 import { fill, h } from "/static/dom.js";
-import { LABELS, STATES, ago, count, isEnded, moment, title } from "/static/format.js";
+import { STATES, ago, count, isEnded, moment, title } from "/static/format.js";
 
 const PAGE = 50;
 const AGAIN_MS = 3000;
 const FILTERS = ["queued", "running", "done", "failed", "cancelled"];
 
-export const stateBadge = (state) => h("span", { class: "state", dataset: { state } }, LABELS[state] ?? state);
+export const stateBadge = (state) => h("span", { class: "state", dataset: { state } }, STATES[state] ?? state);
 
 function note(job) {
   const progress = job.progress ?? {};

@@ -78,7 +78,7 @@ export class Rows {
     }, grid.element)]));
     this.following = h("button", {
       class: "chip", type: "button", title: "Keep the newest row in view", onclick: () => this.follow(!this.grids.result.follow),
-    }, "Follow the newest");
+    }, "Follow");
     this.cap = h("p", { class: "notice wait", hidden: true },
       `Only the first ${count(MOST)} rows are shown here; the download has all of them.`);
     const download = (format, label, more = "") => h("a", {
