@@ -133,15 +133,15 @@ class _Watch:
         self._ears = [_Ear(pattern, self.ring) for pattern in patterns]
         self._settled = []
         for ear in self._ears:
-            feed.hold(ear.pattern)
+            feed.buckets.hold(ear.pattern)
             feed.add(ear)
             # Until then something may have happened unheard.
-            self._settled.append(feed.settled(ear.pattern).addCallbacks(lambda _: self.ring(), lambda _: None))
+            self._settled.append(feed.buckets.settled(ear.pattern).addCallbacks(lambda _: self.ring(), lambda _: None))
 
     @property
     def hears(self) -> bool:
         """Whether nothing can happen unheard."""
-        return all(self._feed.floor(pattern) is not None for pattern in self._patterns)
+        return all(self._feed.buckets.floor(pattern) is not None for pattern in self._patterns)
 
     def quiet(self) -> None:
         """What has rung so far does not count."""
@@ -169,7 +169,7 @@ class _Watch:
             settled.cancel()
         for ear in self._ears:
             self._feed.remove(ear)
-            self._feed.let_go(ear.pattern)
+            self._feed.buckets.let_go(ear.pattern)
 
 
 class _Ear:

@@ -4,38 +4,26 @@ event to the readers whose subscription names it."""
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Sequence
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    DeferredLock,
-    DeferredSemaphore,
-    FirstError,
-    gatherResults,
-    succeed,
-)
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from msgd.broker import topology
 from msgd.broker.interface import Broker, Delivery, ReplyQueue
-from msgd.errors import BrokerUnavailable, Unavailable
 from msgd.journal.interface import Journal, Page
 from msgd.messages.live import LiveEvent, decode_batch, decode_head, live_event
-from msgd.messages.topics import BUCKETS, bucket, is_pattern, matches
+from msgd.messages.topics import is_pattern, matches
+from msgd.notifier.buckets import Buckets
 from msgd.notifier.items import Item
 from msgd.notifier.latest import Latest
-from msgd.notifier.limits import FILL_PATTERNS, LINGER_S, PAGE_EVENTS, PAGE_READS
+from msgd.notifier.limits import FILL_PATTERNS, PAGE_EVENTS, PAGE_READS
 from msgd.notifier.line import Fill, Line, Release, Renewed, Step
 from msgd.work.outage import wait_out
 
 _log = Logger()
-
-ALL: Final = tuple(range(BUCKETS))
 
 
 class Listener(Protocol):
@@ -61,34 +49,25 @@ class Feed:
         self._broker = broker
         self._clock = clock
         self._line = Line()
+        self.buckets = Buckets(self._line, journal, clock)
         self._latest = Latest()
         self._queue: ReplyQueue | None = None
         self._topics: dict[str, dict[Listener, None]] = {}
         self._patterns: dict[str, dict[Listener, None]] = {}
-        self._users: dict[int, int] = {}  # of each bucket
-        self._idle_since_s: dict[int, float] = {}
-        self._binding = DeferredLock()
-        self._is_binding = False
-        self._settling: dict[Deferred[None], str] = {}
         self._reads = DeferredSemaphore(PAGE_READS)
         self._is_filling = False
         self._tasks: set[Deferred[None]] = set()
-        self._sweeping = LoopingCall(self._sweep)
-        self._sweeping.clock = clock
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to listen; returns at once, and waits for the broker by itself."""
         self._spawn(self._open())
-        self._sweeping.start(LINGER_S, now=False).addErrback(_unexpected)
+        self.buckets.start()
 
     async def stop(self) -> None:
         """Listen no more. Stopping twice, or before the start, is harmless."""
-        if self._sweeping.running:
-            self._sweeping.stop()
-        for waiting in list(self._settling):
-            waiting.cancel()
+        self.buckets.stop()
         for task in list(self._tasks):
             task.cancel()
         queue, self._queue = self._queue, None
@@ -114,6 +93,7 @@ class Feed:
         head = await wait_out(self._clock, self.journal.head)
         self._line.begin(head.epoch, head.pos)
         self._queue = queue
+        self.buckets.attach(queue)
 
     def _spawn(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
         task = Deferred.fromCoroutine(coroutine)
@@ -122,61 +102,6 @@ class Feed:
         task.addCallback(lambda _: self._tasks.discard(task))
 
     # -- listeners ----------------------------------------------------------------------------------------------------
-
-    def hold(self, pattern: str) -> None:
-        """Have the buckets of a topic or pattern bound until :meth:`let_go`; see :meth:`settled`."""
-        for number in _buckets(pattern):
-            self._users[number] = self._users.get(number, 0) + 1
-            self._idle_since_s.pop(number, None)
-        if self.floor(pattern) is None and not self._is_binding:
-            self._spawn(self._bind())
-
-    def settled(self, pattern: str) -> Deferred[None]:
-        """Fires when the buckets of a pattern that is held are bound: when :meth:`floor` is known. Cancel it to stop
-        waiting; without a broker it may be long."""
-        if self.floor(pattern) is not None:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred(self._settling.__delitem__)
-        self._settling[waiting] = pattern
-        return waiting
-
-    async def _bind(self) -> None:
-        """Bind what is held, until all of it is."""
-        self._is_binding = True
-        try:
-            while missing := [number for number in self._users if not self._line.is_settled(number)]:
-                await wait_out(self._clock, partial(self._bind_these, missing))
-                for waiting, pattern in list(self._settling.items()):
-                    if waiting in self._settling and self.floor(pattern) is not None:
-                        del self._settling[waiting]
-                        waiting.callback(None)
-        finally:
-            self._is_binding = False
-
-    async def _bind_these(self, numbers: Sequence[int]) -> None:
-        await self._binding.acquire()
-        try:
-            if self._queue is None:
-                raise BrokerUnavailable("live messages cannot be heard yet")
-            bound = [
-                Deferred.fromCoroutine(self._queue.bind(topology.LIVE, str(number)))
-                for number in numbers
-                if not self._line.is_settled(number)
-            ]
-            await gatherResults(bound, consumeErrors=True).addErrback(_first_error)
-            head = await self.journal.head()
-            for number in numbers:
-                if not self._line.is_settled(number):
-                    self._line.settle(number, head.pos)
-        finally:
-            self._binding.release()
-
-    def floor(self, pattern: str) -> int | None:
-        """From where on a listener that is added now is offered everything; None while its buckets are not bound."""
-        numbers = _buckets(pattern)
-        if not all(self._line.is_settled(number) for number in numbers):
-            return None
-        return self._line.floor(numbers)
 
     def add(self, listener: Listener) -> None:
         """Offer it events from now on."""
@@ -192,36 +117,6 @@ class Feed:
 
     def _group(self, listener: Listener) -> dict[str, dict[Listener, None]]:
         return self._patterns if is_pattern(listener.pattern) else self._topics
-
-    def let_go(self, pattern: str) -> None:
-        """The counterpart of ``hold``."""
-        for number in _buckets(pattern):
-            self._users[number] -= 1
-            if not self._users[number]:
-                del self._users[number]
-                self._idle_since_s[number] = self._clock.seconds()
-
-    def _sweep(self) -> None:
-        """Unbind what nobody has used for a while."""
-        now_s = self._clock.seconds()
-        idle = [number for number, since_s in self._idle_since_s.items() if now_s - since_s >= LINGER_S]
-        if idle and self._queue is not None:
-            self._spawn(self._unbind(idle))
-
-    async def _unbind(self, numbers: Sequence[int]) -> None:
-        await self._binding.acquire()
-        try:
-            for number in numbers:
-                if number in self._users or self._queue is None:
-                    continue
-                self._idle_since_s.pop(number, None)
-                self._line.forget(number)
-                try:
-                    await self._queue.unbind(topology.LIVE, str(number))
-                except Unavailable:
-                    pass  # it stays bound, and what comes is not counted
-        finally:
-            self._binding.release()
 
     # -- history ------------------------------------------------------------------------------------------------------
 
@@ -328,14 +223,6 @@ class Feed:
                 _log.failure("a reader of {pattern} could not be served", pattern=listener.pattern)
 
 
-def _buckets(pattern: str) -> Sequence[int]:
-    return ALL if is_pattern(pattern) else (bucket(pattern),)
-
-
 def _unexpected(failure: Failure) -> None:
     if not failure.check(CancelledError):
         _log.failure("the feed broke off", failure)
-
-
-def _first_error(failure: Failure) -> Failure:
-    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure

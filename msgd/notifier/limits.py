@@ -89,6 +89,9 @@ PAGE_READS: Final = 8
 LINGER_S: Final = 60.0
 """How long a bucket without readers stays bound: reloads and reconnects find it as they left it."""
 
+BIND_S: Final = 0.5
+"""How long an answer to ``subscribe`` waits for the broker, which takes milliseconds if it is there."""
+
 POLL_S: Final = 2.0
 """While the broker cannot be reached, readers look into the journal so often."""
 

@@ -15,7 +15,7 @@ from msgd.messages.live import live_event
 from msgd.messages.topics import is_pattern
 from msgd.notifier.feed import Feed
 from msgd.notifier.items import Item
-from msgd.notifier.limits import PAGE_BYTES, PAGE_EVENTS, POLL_S
+from msgd.notifier.limits import BIND_S, PAGE_BYTES, PAGE_EVENTS, POLL_S
 from msgd.notifier.subscription import Phase, Subscription
 from msgd.work.outage import wait_out
 
@@ -68,11 +68,12 @@ class Reader:
         of that place; nothing is shown before :meth:`go`. Raises InvalidCursor."""
         asked = None if since is None else parse_cursor(since)
         self._held = True
-        self._feed.hold(self.pattern)
+        self._feed.buckets.hold(self.pattern)
         if since is not None:
             self._from = asked
             return since
-        floor = self._feed.floor(self.pattern)
+        await self._bound_within(BIND_S)
+        floor = None if self._ended else self._feed.buckets.floor(self.pattern)
         if floor is None:
             # The broker may be away for long: the journal tells what "now" is, and is looked at until live events come.
             head = await self._feed.journal.head()
@@ -101,7 +102,7 @@ class Reader:
             self._pump.cancel()
         self._feed.remove(self)
         if self._held:
-            self._feed.let_go(self.pattern)
+            self._feed.buckets.let_go(self.pattern)
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
@@ -156,11 +157,11 @@ class Reader:
         self._measure(items)
         self._show(self._place.page(items, page.upto), before)
         if not items and not page.more and self._place.phase is Phase.PAGING:
-            await self._bound_or_later()
+            await self._bound_within(POLL_S)  # nothing tells us of what comes yet
 
     def _bind(self) -> None:
         """Be offered live events, if the feed can hear them."""
-        floor = self._feed.floor(self.pattern)
+        floor = self._feed.buckets.floor(self.pattern)
         if floor is not None:
             self._bound = True
             self._feed.add(self)
@@ -168,10 +169,10 @@ class Reader:
                 before = self._place.pos
                 self._show(self._place.bound(floor), before)
 
-    async def _bound_or_later(self) -> None:
-        """Nothing tells of what comes yet: wait until something does, and look into the journal again and again."""
-        settled = self._feed.settled(self.pattern)
-        settled.addTimeout(POLL_S, self._clock)
+    async def _bound_within(self, seconds: float) -> None:
+        """Returns when live events can be heard, or the time is up."""
+        settled = self._feed.buckets.settled(self.pattern)
+        settled.addTimeout(seconds, self._clock)
         try:
             await settled
         except TimedOut:
@@ -186,7 +187,7 @@ class Reader:
         else:
             self._epoch = (await wait_out(self._clock, self._feed.journal.head)).epoch
         self._seq = None
-        self._place.moved(resume.after, self._feed.floor(self.pattern) if self._bound else None)
+        self._place.moved(resume.after, self._feed.buckets.floor(self.pattern) if self._bound else None)
         self._unsure = False
         for gap in resume.gaps:
             self._outlet.gap(self.pattern, gap)

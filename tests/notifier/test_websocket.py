@@ -379,7 +379,7 @@ class ChangesTest(SocketCase):
         client.say("subscribe", topic="room.b", since="0")
         client.protocol.transport.abortConnection()
         feed = world.notifier._feed
-        while feed._users or feed._topics or feed._patterns:
+        while feed.buckets.used or feed._topics or feed._patterns:
             await pause(0)
         self.assertEqual(world.notifier._sockets._factory.connections, {})
 
