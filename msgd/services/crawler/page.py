@@ -180,7 +180,7 @@ def _links(root: etree._Element, base: Base, scope: Scope) -> Sequence[Address]:
 
 
 def _references(root: etree._Element) -> Iterator[str] | None:
-    """What the page refers to, as it stands there, each once; None if it asks not to be followed."""
+    """What the page refers to, without fragments, each once; None if it asks not to be followed."""
     references: dict[str, None] = {}
     for element in root.iter(*_LINKING):
         tag = element.tag
@@ -188,7 +188,8 @@ def _references(root: etree._Element) -> Iterator[str] | None:
             reference = element.get("href")
             rel = element.get("rel")
             if reference and (rel is None or "nofollow" not in rel.lower().split()):
-                references[reference] = None
+                # An index refers to each page hundreds of times, and what is joined is seven microseconds a time.
+                references[reference.partition("#")[0]] = None
         elif tag == "link":
             if not _FOLLOWED_RELS.isdisjoint(element.get("rel", "").lower().split()):
                 references[element.get("href", "")] = None

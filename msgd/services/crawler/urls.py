@@ -22,6 +22,10 @@ URL_LENGTH: Final = 4096
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
+_NO_HOST: Final = re.compile(r"[\x00-\x20\x7f#%/<>?@\\^|]")
+"""What no host holds (the URL standard's forbidden domain code points): a link that has it is no page, and PostgreSQL
+would refuse a NUL with all that is stored beside it."""
+
 _PLAIN: Final = re.compile(
     r"(?:http://(?![^/]*:80/)|https://(?![^/]*:443/))"
     r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?"
@@ -59,7 +63,8 @@ def address(url: str, encoding: str = "utf-8") -> Address | None:
             return None
         netloc = netloc.lower().removesuffix(":").removesuffix(_DEFAULT_PORTS[scheme])
         # urlsplit finds these wrong only when they are read.
-        if not urlsplit(f"//{netloc}").hostname or urlsplit(f"//{netloc}").port == 0:
+        host = urlsplit(f"//{netloc}").hostname
+        if not host or _NO_HOST.search(host) or urlsplit(f"//{netloc}").port == 0:
             return None
         key: str = canonicalize_url(urlunsplit((scheme, netloc, path or "/", query, "")))
         found = f"{key.partition('?')[0]}?{query}" if query else key
@@ -82,7 +87,7 @@ class Base:
         if _PLAIN_REFERENCE.fullmatch(reference):
             return address(self._root + reference)
         reference = reference.strip(" \t\r\n\f")  # the HTML standard's "strip leading and trailing ASCII whitespace"
-        if reference.startswith("#"):
+        if reference.startswith("#"):  # within the page itself
             return None
         try:
             return address(urljoin(self._url, reference), self.encoding)
