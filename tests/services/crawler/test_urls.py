@@ -55,6 +55,12 @@ class AddressTests(SynchronousTestCase):
             "http://a.example:port/",
             "http://user:password@a.example/",
             "http://[::1/",
+            "http://\0/",
+            "http://a\0b.example/",
+            "http://bü\0cher.example/",
+            "http://a%00b.example/",
+            "http://a b.example/",
+            "http://[fe80::1%eth0]/",
             f"http://a.example/{'x' * URL_LENGTH}",
         ):
             self.assertIsNone(address(url), url)
