@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, false, or_
+from sqlalchemy import ColumnElement, false, or_
 
 from msgd.messages.topics import check_pattern, is_pattern, matches
 
@@ -24,7 +24,7 @@ class Selection(Struct, frozen=True):
         """Whether ``topic`` is one of them."""
         return self.everything or topic in self.names or any(matches(pattern, topic) for pattern in self.patterns)
 
-    def among(self, name: Column[str]) -> ColumnElement[bool]:
+    def among(self, name: ColumnElement[Any]) -> ColumnElement[bool]:
         """A condition on the names of topics, which an index serves; it lets pass a few too many."""
         ranges = [_in_range(name, pattern) for pattern in self.patterns]
         return or_(false(), *([name.in_(sorted(self.names))] if self.names else []), *ranges)
@@ -83,7 +83,7 @@ def likeness(pattern: str) -> str:
     return "".join(parts)
 
 
-def _in_range(name: Column[Any], pattern: str) -> ColumnElement[bool]:
+def _in_range(name: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
     begin = prefix(pattern)
     if begin:
         return (name >= begin) & (name < begin[:-1] + chr(ord(begin[-1]) + 1))

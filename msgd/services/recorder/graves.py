@@ -73,10 +73,14 @@ class Graves:
         try:
             while True:
                 while self._waiting:
-                    await self._bury(self._waiting.popleft())
+                    await self._bury(self._waiting[0])
+                    self._waiting.popleft()
                 await self._bell.wait(LOOK_S)
         finally:
             await consumer.stop()
+            for delivery in self._waiting:
+                delivery.requeue()
+            self._waiting.clear()
 
     def _arrived(self, delivery: Delivery) -> None:
         self._waiting.append(delivery)
@@ -94,7 +98,6 @@ class Graves:
                 ),
             )
         except CancelledError:
-            delivery.requeue()
             raise
         except Exception:
             # It cannot even be kept; come again it would fail again, for ever. The log is what is left of it.
