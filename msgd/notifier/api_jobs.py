@@ -55,6 +55,9 @@ class JobsApi:
         state = call.text("state")
         if state and state not in STATES:
             raise InvalidInput(f"state={state[:40]!r} must be one of {', '.join(sorted(STATES))}", where="state")
+        type_ = call.text("type")
+        if type_ and not is_word(type_):
+            raise InvalidInput(f"type={type_[:40]!r} cannot be a job type", where="type")
         before = call.text("before")
         if before and not is_word(before):
             raise InvalidInput("before must be a job's id", where="before")
@@ -63,7 +66,7 @@ class JobsApi:
         which = JobFilter(
             owner=None if everyone else who.sub,
             state=State(state) if state else None,
-            type=call.text("type") or None,
+            type=type_ or None,
             before=before or None,
             limit=limit + 1,
         )

@@ -120,9 +120,9 @@ class RequestCall:
 
 
 def header(request: BoundedRequest, name: str) -> str:
-    """A request header's first value, or ""."""
-    values = request.requestHeaders.getRawHeaders(name)
-    return str(values[0]) if values else ""
+    """A request header's first value, or ""; bytes that are not UTF-8, which no header of ours has, are replaced."""
+    values = request.requestHeaders.getRawHeaders(name.encode())
+    return values[0].decode("utf-8", "replace") if values else ""
 
 
 def token_of(request: BoundedRequest) -> tuple[str, bool]:

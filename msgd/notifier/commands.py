@@ -189,6 +189,9 @@ class Commands:
             # Ids are told apart by their source: whoever could choose it could take another's ids.
             who.require(who.administers(topic), f"the source {request.source!r} on {topic}: leave it out")
             source = request.source
+        for name, text in (("type", request.type), ("id", request.id), ("source", source)):
+            if "\0" in text:  # the journal would refuse it, when nobody can be told any more
+                raise InvalidInput(f"an event's {name} cannot hold the character U+0000", where=f"{where}{name}")
         now_ms = self.now_ms
         return Event(
             topic=topic,

@@ -117,7 +117,7 @@ class JobsTest(WorldCase):
         self.assertEqual(len(page["jobs"]), 5)
         _, page, _ = await world.call("GET", "/api/jobs?state=done")
         self.assertEqual(page["jobs"], [])
-        for query in ("state=asleep", "limit=x", "limit=0", "before=a.b", "limit=1&limit=2"):
+        for query in ("state=asleep", "limit=x", "limit=0", "before=a.b", "type=a%00", "limit=1&limit=2"):
             status, _, _ = await world.call("GET", f"/api/jobs?{query}")
             self.assertEqual(status, 400, query)
 
@@ -275,6 +275,8 @@ class EventsTest(WorldCase):
             ({**good, "type": "progress"}, 400, "invalid"),
             ({**good, "source": "ann"}, 403, "forbidden"),
             ({**good, "id": "x" * 201}, 400, "invalid"),
+            ({**good, "id": "a\0b"}, 400, "invalid"),
+            ({**good, "type": "a\0b"}, 400, "invalid"),
             ([good, {**good, "topic": "app.a"}], 403, "forbidden"),
             ([good] * (BATCH_EVENTS + 1), 413, "too-large"),
         ):
@@ -282,6 +284,7 @@ class EventsTest(WorldCase):
             self.assertEqual((got, problem["code"]), (status, code), str(body)[:80])
         admin = {"topic": "job.1", "type": "said"}
         self.assertEqual((await world.call("POST", "/api/events", admin))[0], 403)
+        self.assertEqual((await world.call("POST", "/api/events", {**good, "source": "\0"}))[0], 400)
 
     async def test_history_both_ways(self) -> None:
         """Forward from a cursor, back from an event, the latest by default."""
@@ -497,6 +500,15 @@ class DoorTest(WorldCase):
             self.assertEqual(header(response, "x-content-type-options"), "nosniff")
             self.assertEqual(header(response, "referrer-policy"), "no-referrer")
             self.assertIn(header(response, "cache-control"), ("no-store", "no-cache"))
+
+    async def test_headers_of_any_bytes(self) -> None:
+        """A header that is not UTF-8 is what cannot be understood, and no mistake of ours."""
+        world = await self.world()
+        for name, status in ((b"Accept", b"406"), (b"Authorization", b"401"), (b"Cookie", b"401"), (b"Origin", b"401")):
+            raw = await connect(world)
+            raw.transport.write(b"GET /api/jobs HTTP/1.0\r\n" + name + b": bearer \xff\xfe\r\n\r\n")
+            await raw.ended
+            self.assertEqual(raw.data.split()[1], status, name)
 
     async def test_our_own_mistakes(self) -> None:
         """An error that we did not expect is logged, and nothing of it is told."""
