@@ -212,6 +212,30 @@ class BrokerContract(_Base):
         await broker.declare_type("crawl")
         await self.publish(broker, 0, 1)
 
+    async def test_cancelled_consume(self) -> None:
+        """Whoever stops waiting for a consumer to stand leaves none behind that would keep messages."""
+        broker = await self.opened()
+        await broker.declare_type("crawl")
+        await self.publish(broker, 0, 3)
+        taken: list[Delivery] = []
+        for turns in range(8):
+            consuming = Deferred.fromCoroutine(broker.consume(JOBS, taken.append, prefetch=1))
+            for _ in range(turns):
+                await task.deferLater(reactor, 0)
+            if consuming.called:
+                consumer = await consuming
+                await consumer.stop()
+                break
+            consuming.cancel()
+            with self.assertRaises(defer.CancelledError):
+                await consuming
+        for delivery in taken:
+            if delivery.current:
+                delivery.requeue()
+        inbox = Inbox(ack)
+        await broker.consume(JOBS, inbox, prefetch=10)
+        self.assertEqual(sorted(numbers(await inbox.take(3))), [0, 1, 2])
+
     # -- acknowledgement -----------------------------------------------------------------------------------------------
 
     async def test_unacknowledged_come_again(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
@@ -20,6 +21,8 @@ from msgd.broker.amqp.methods import encode_method
 
 if TYPE_CHECKING:
     from msgd.broker.amqp.protocol import AmqpProtocol
+
+T = TypeVar("T")
 
 
 def closed_error(reason: Any) -> Closed:
@@ -61,6 +64,7 @@ class Channel(AMQChannel):
         self.client: AmqpProtocol = client
         self.closed = False
         self.reason: Any = None
+        self._ending: Deferred[None] | None = None
         self._waiting: deque[tuple[Method, Deferred[Any]]] = deque()
         self.on_deliver: Callable[[bytes, bytes, bytes], None] | None = None
         self.on_return: Callable[[bytes, bytes, bytes], None] | None = None
@@ -72,6 +76,8 @@ class Channel(AMQChannel):
         """Send a method; fires with its answer, at once if it has none. Content goes by the publisher's own way."""
         if self.closed:
             return fail(closed_error(self.reason))
+        if self._ending is not None and method.name != "close-ok":
+            return fail(Closed("the channel is being closed"))
         self.client.write(method_frame(self.id, encode_method(method, args)))
         nowait = method.fields.byname.get("nowait")
         if not method.responses or (nowait is not None and args[method.fields.index(nowait)]):
@@ -82,6 +88,10 @@ class Channel(AMQChannel):
 
     def answered(self, answer: Answer) -> None:
         """The broker answered the oldest call that awaits an answer."""
+        if answer.method.name == "close-ok" and self._ending is not None:
+            # The broker need not answer calls that it had not come to when it read our close.
+            while self._waiting and answer.method not in self._waiting[0][0].responses:
+                self._waiting.popleft()[1].errback(Closed("closed by us"))
         if not self._waiting or answer.method not in self._waiting[0][0].responses:
             raise Malformed(f"the broker sent {answer.method.klass.name}.{answer.method.name} unasked")
         self._waiting.popleft()[1].callback(answer)
@@ -100,15 +110,43 @@ class Channel(AMQChannel):
         if self.on_closed is not None:
             self.on_closed(error)
 
-    async def end(self) -> None:
-        """Close the channel in an orderly way. Ending a closed one is harmless."""
+    def end(self) -> Deferred[None]:
+        """Close the channel in an orderly way; what is cancelled is only the wait. Ending a closed one is harmless."""
         self.on_closed = None
-        if not self.closed:
-            try:
-                await self.channel_close(reply_code=200, reply_text="")
-            except Closed:
-                return
-            self.do_close(Closed("closed by us"))
+        if self.closed:
+            return succeed(None)
+        if self._ending is None:
+            closing: Deferred[Any] = self.channel_close(reply_code=200, reply_text="")
+            self._ending = closing.addCallbacks(lambda _: self.do_close(Closed("closed by us")), _already_closed)
+        return shielded(self._ending)
+
+
+def _already_closed(failure: Failure) -> None:
+    failure.trap(Closed)
+
+
+def shielded(under_way: Deferred[T]) -> Deferred[T]:
+    """Fires with ``under_way``, which goes on if this one is cancelled."""
+    shield: Deferred[Any] = Deferred()
+
+    def over(outcome: Any) -> Any:
+        shield.callback(outcome)  # a Failure too
+        return None if isinstance(outcome, Failure) else outcome
+
+    under_way.addBoth(over)
+    return shield
+
+
+@asynccontextmanager
+async def borrowed(protocol: AmqpProtocol) -> AsyncIterator[Channel]:
+    """A channel for one piece of work; closed afterwards, however that ends."""
+    channel = await protocol.open_channel()
+    try:
+        yield channel
+    except BaseException:
+        channel.end()  # without waiting: this may be a cancellation
+        raise
+    await channel.end()
 
 
 async def together(calls: Iterable[Deferred[Any]]) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from txamqp.client import ChannelClosed
 
-from msgd.broker.amqp.channel import Channel, close_reason, together
+from msgd.broker.amqp.channel import Channel, borrowed, close_reason, together
 from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.topology import DEAD, NO_DELIVERY_LIMIT, Exchange, Queue
 from msgd.errors import PeerError
@@ -77,19 +77,17 @@ async def declare(protocol: AmqpProtocol, exchanges: Iterable[Exchange], queues:
     """
     version = version_of(protocol.server)
     exchanges, queues = list(exchanges), list(queues)
-    channel = await protocol.open_channel()
     try:
-        await together(
-            [_declare_exchange(channel, exchange) for exchange in exchanges]
-            + [_declare_queue(channel, queue, version) for queue in queues]
-            + [_bind(channel, queue, *binding) for queue in queues for binding in queue.bindings]
-        )
+        async with borrowed(protocol) as channel:
+            await together(
+                [_declare_exchange(channel, exchange) for exchange in exchanges]
+                + [_declare_queue(channel, queue, version) for queue in queues]
+                + [_bind(channel, queue, *binding) for queue in queues for binding in queue.bindings]
+            )
     except ChannelClosed as error:
         if close_reason(error)[0] != PRECONDITION_FAILED:
             raise
         await _declare_singly(protocol, exchanges, queues, version)
-    else:
-        await channel.end()
 
 
 async def _declare_singly(
@@ -99,22 +97,19 @@ async def _declare_singly(
         await _tolerantly(protocol, lambda channel, it=exchange: _declare_exchange(channel, it))
     for queue in queues:
         await _tolerantly(protocol, lambda channel, it=queue: _declare_queue(channel, it, version))
-    channel = await protocol.open_channel()
-    await together([_bind(channel, queue, *binding) for queue in queues for binding in queue.bindings])
-    await channel.end()
+    async with borrowed(protocol) as channel:
+        await together([_bind(channel, queue, *binding) for queue in queues for binding in queue.bindings])
 
 
 async def _tolerantly(protocol: AmqpProtocol, call: Any) -> None:
-    channel = await protocol.open_channel()
     try:
-        await call(channel)
+        async with borrowed(protocol) as channel:
+            await call(channel)
     except ChannelClosed as error:
         code, text = close_reason(error)
         if code != PRECONDITION_FAILED:
             raise
         _log.warn("Used as it stands, though it is not as msgd would declare it: {text}", text=text)
-    else:
-        await channel.end()
 
 
 def _declare_exchange(channel: Channel, exchange: Exchange) -> Deferred[Any]:
@@ -139,16 +134,15 @@ def _bind(channel: Channel, queue: Queue, exchange: str, key: str) -> Deferred[A
 async def ready_counts(protocol: AmqpProtocol, queues: Iterable[str]) -> dict[str, int]:
     """Messages ready in each of ``queues`` that exists. Raises Closed."""
     counts: dict[str, int] = {}
-    channel: Channel | None = None
-    for queue in queues:
-        if channel is None:
-            channel = await protocol.open_channel()
+    left = list(queues)
+    while left:
         try:
-            counts[queue] = (await channel.queue_declare(queue=queue, passive=True)).message_count
+            async with borrowed(protocol) as channel:
+                while left:
+                    answer = await channel.queue_declare(queue=left[0], passive=True)
+                    counts[left.pop(0)] = answer.message_count
         except ChannelClosed as error:
             if close_reason(error)[0] != NOT_FOUND:
                 raise
-            channel = None
-    if channel is not None:
-        await channel.end()
+            left.pop(0)  # it cost the channel
     return counts

@@ -259,7 +259,11 @@ class AmqpProtocol(AMQClient):
         if number is None:
             raise BrokerUnavailable(f"all {self._channel_max} channels of the connection are in use")
         channel = self._channel(number)
-        await channel.channel_open()
+        try:
+            await channel.channel_open()
+        except BaseException:  # a cancellation: the broker may have opened it all the same
+            channel.end()
+            raise
         return channel
 
     def forget(self, channel: Channel) -> None:

@@ -112,5 +112,6 @@ class AmqpReplyQueue(Standing):
                 try:
                     await channel.queue_delete(queue=self.name)
                 except Closed:
-                    return  # it went with its connection
-                await channel.end()
+                    pass  # it went with its connection
+                finally:
+                    channel.end()

@@ -88,12 +88,18 @@ class Standing:
                 self._fell(protocol, close_reason(error)[1])
 
         def cancelled() -> None:
-            end(channel)
+            channel.end()
             closed(Closed(CANCELLED))
 
-        await self._stand_on(channel)
+        try:
+            await self._stand_on(channel)
+        except BaseException:  # a cancellation too: nobody may go on consuming
+            self._fallen()
+            channel.end()
+            raise
         if self.stopped:
-            end(channel)
+            self._fallen()
+            channel.end()
             return
         channel.on_closed = closed
         channel.on_cancel = cancelled
@@ -146,10 +152,3 @@ class Standing:
         self._why = self._why or why
         while self._waiting:
             self._waiting.pop(0).errback(self._why)
-
-
-def end(channel: Channel) -> None:
-    """Close a channel without waiting for the answer."""
-    Deferred.fromCoroutine(channel.end()).addErrback(
-        lambda failure: _log.failure("A channel could not be closed", failure)
-    )

@@ -8,15 +8,15 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
 from msgd.broker.amqp.acks import Acks
-from msgd.broker.amqp.channel import Channel
+from msgd.broker.amqp.channel import Channel, shielded
 from msgd.broker.amqp.codec import Malformed
 from msgd.broker.amqp.content import decode_message
 from msgd.broker.amqp.frames import ACK, NACK, method_frame
@@ -188,22 +188,30 @@ class Subscription:
             channel.client.write(method_frame(channel.id, _pack_settle(ACK, tag, 0)))
         if self._phase is Phase.CANCELLED and self._acks.floor == self._last:
             self._phase = Phase.ENDED
-            Deferred.fromCoroutine(channel.end()).addErrback(_log_failure)
+            channel.end()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    async def stop(self, consumer_tag: str) -> None:
-        """Call nobody any more; what was handed over may still be settled, and the channel closes after the last."""
+    def stop(self, consumer_tag: str) -> Deferred[None]:
+        """Call nobody any more; what was handed over may still be settled, and the channel closes after the last.
+
+        What is cancelled is only the wait.
+        """
         if self._phase is not Phase.SERVING:
-            return
+            return succeed(None)
         self._phase = Phase.STOPPING
         self._write_acks()
-        try:
-            await self._channel.basic_cancel(consumer_tag=consumer_tag)
-        except Closed:
-            return  # and all that it had goes back
-        self._phase = Phase.CANCELLED
-        self._write_acks()
+
+        def cancelled(_: object) -> None:
+            if self._phase is Phase.STOPPING:
+                self._phase = Phase.CANCELLED
+                self._write_acks()
+
+        def closed(failure: Failure) -> None:
+            failure.trap(Closed)  # and all that it had goes back
+
+        cancelling: Deferred[Any] = self._channel.basic_cancel(consumer_tag=consumer_tag)
+        return shielded(cancelling.addCallbacks(cancelled, closed))
 
     def end(self) -> None:
         """Write the acknowledgements given so far; none counts from now on."""
@@ -213,7 +221,3 @@ class Subscription:
     def drop(self) -> None:
         """The channel is gone: nothing can be settled any more."""
         self._phase = Phase.ENDED
-
-
-def _log_failure(failure: Failure) -> None:
-    _log.failure("A consumer's channel could not be closed", failure)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from twisted.internet import defer, reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
@@ -13,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from msgd.broker import topology
 from msgd.broker.amqp import AmqpBroker
+from msgd.broker.interface import Delivery
 from msgd.errors import BrokerUnavailable, NotFound
 from msgd.messages.envelope import Message
 from tests.contract.broker import Inbox, Watcher, ack, message, numbers
@@ -420,6 +422,47 @@ class RaceTest(Case):
                 except BrokerUnavailable:
                     pass
             self.assertFalse(broker.accepting)
+
+    async def test_consumers_come_and_go(self) -> None:
+        """Consumers cancelled while they come to stand, and stopped, keep no message and no channel."""
+        broker, teller = await self.opened(rabbitmq.node().url(rabbitmq.fresh_vhost(self)))
+        dice = random.Random(7)
+        acked_share = 0.7
+        done: set[int] = set()
+        in_hand: list[Delivery] = []
+
+        def settle(delivery: Delivery) -> None:
+            if dice.random() < acked_share:
+                done.add(int(delivery.message.body))
+                delivery.ack()
+            else:
+                delivery.requeue()
+
+        for round_ in range(100):
+            for number in range(3):
+                await broker.publish(topology.JOBS, "crawl", message(round_ * 3 + number))
+            callback = settle if dice.random() < 0.5 else in_hand.append
+            consuming = Deferred.fromCoroutine(broker.consume(QUEUE, callback, prefetch=3))
+            for _ in range(dice.randrange(12)):
+                await deferLater(reactor, 0)
+            if consuming.called:
+                await (await consuming).stop()
+            else:
+                consuming.cancel()
+                with self.assertRaises(CancelledError):
+                    await consuming
+            while in_hand:
+                delivery = in_hand.pop()
+                if delivery.current:
+                    settle(delivery)
+        acked_share = 1.0
+        await broker.consume(QUEUE, settle, prefetch=9)
+        while len(done) < 300:
+            await deferLater(reactor, 0.01)
+        assert broker._consuming.protocol is not None
+        while len(broker._consuming.protocol.channels) > 2:  # the connection's own, and that of the last consumer
+            await deferLater(reactor, 0.01)
+        self.assertEqual(teller.told, ["connected"])
 
 
 def nothing() -> None:

@@ -199,11 +199,41 @@ class ChannelTest(SynchronousTestCase):
 
     def test_frames_for_a_closed_channel(self) -> None:
         """What was on its way to a channel when it was closed is dropped."""
-        ended = Deferred.fromCoroutine(self.channel.end())
+        ended = self.channel.end()
         self.peer.send(commands.Channel.CloseOk())
         self.successResultOf(ended)
         self.peer.deliver(1)
         self.assertFalse(self.peer.protocol.closed)
+
+    def test_close_overtakes_calls(self) -> None:
+        """The broker need not answer what it had not come to when it read our close: those calls fail."""
+        call = self.channel.queue_declare(queue="a")
+        ended = self.channel.end()
+        again = self.channel.end()
+        self.assertEqual([one.name for one in self.peer.written()], ["Queue.Declare", "Channel.Close"])
+        self.failureResultOf(self.channel.queue_declare(queue="b"), Closed)
+        self.peer.send(commands.Channel.CloseOk())
+        self.failureResultOf(call, Closed)
+        self.successResultOf(ended)
+        self.successResultOf(again)
+        self.assertFalse(self.peer.protocol.closed)
+
+    def test_cancelled_while_it_is_closed(self) -> None:
+        """Whoever stops waiting for the end of a channel does not keep it from ending."""
+        ended = self.channel.end()
+        ended.cancel()
+        self.failureResultOf(ended)
+        self.peer.send(commands.Channel.CloseOk())
+        self.assertNotIn(1, self.peer.protocol.channels)
+
+    def test_cancelled_while_it_is_opened(self) -> None:
+        """A channel whose opening was cancelled is closed, and its number is free again."""
+        opening = Deferred.fromCoroutine(self.peer.protocol.open_channel())
+        opening.cancel()
+        self.failureResultOf(opening)
+        self.assertEqual([one.name for one in self.peer.written()], ["Channel.Open", "Channel.Close"])
+        self.peer.send(commands.Channel.OpenOk(), commands.Channel.CloseOk(), channel=2)
+        self.assertNotIn(2, self.peer.protocol.channels)
 
     def test_oversized_frame(self) -> None:
         """A frame over the agreed size is refused before it is there."""

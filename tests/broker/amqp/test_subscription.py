@@ -104,7 +104,7 @@ class SubscriptionTest(SynchronousTestCase):
         """After ``stop`` deliveries go straight back, those in hand can be acked, the channel ends with the last."""
         self.deliver(1, 2)
         self.got[0].ack()
-        stopped = Deferred.fromCoroutine(self.subscription.stop("ctag"))
+        stopped = self.subscription.stop("ctag")
         self.deliver(3)
         self.assertEqual([one.name for one in self.peer.written()], ["Basic.Ack", "Basic.Cancel", "Basic.Nack"])
         self.peer.send(commands.Basic.CancelOk("ctag"))
@@ -118,7 +118,7 @@ class SubscriptionTest(SynchronousTestCase):
 
     def test_stop_with_nothing_in_hand(self) -> None:
         """A consumer that holds nothing gives up its channel at once."""
-        stopped = Deferred.fromCoroutine(self.subscription.stop("ctag"))
+        stopped = self.subscription.stop("ctag")
         self.peer.send(commands.Basic.CancelOk("ctag"))
         self.successResultOf(stopped)
         self.assertEqual([one.name for one in self.peer.written()], ["Basic.Cancel", "Channel.Close"])
