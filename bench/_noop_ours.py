@@ -34,10 +34,10 @@ from msgd.work.attempt import Limits
 from msgd.work.parts import Parts
 from msgd.work.runner import Runner
 
-CONCURRENCY: Final = 128
+CONCURRENCY: Final = 256
 """Slices at a time: claims and ends are committed in groups, so cheap jobs want many under way."""
 
-SUBMITTERS: Final = 100
+SUBMITTERS: Final = 200
 """Submissions under way at a time, as of a busy web application."""
 
 LOOK_S: Final = 0.02
