@@ -9,7 +9,7 @@ from typing import Any
 import pika
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.stories.deployment import PATIENCE_S, Deployment, distributed, logs_on_failure
+from tests.stories.deployment import PATIENCE_S, Deployment, distributed, logs_on_failure, until
 from tests.stories.site import serve
 
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
@@ -58,6 +58,7 @@ class RpcTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.made: Deployment = distributed(self)
         self.made.start()
+        until(lambda: "crawl" in str(self.made.call("GET", "/api/types")), "the crawler has announced its type")
         self.broker_url = self.made.config.read_text().split('[broker]\nurl = "')[1].split('"')[0]
         self.site = serve(self, 12)
 
