@@ -10,25 +10,24 @@ const AROUND = 8; // rows beyond the view, so that scrolling shows no holes
 export class Grid {
   /**
    * @param {{label: string, columns: {title: string, width: string, cell: (row: any, index: number) => Node | string,
-   *   class?: string}[], open: (row: any) => void, moved: () => void}} options
+   *   class?: string}[], open: (row: any) => void}} options
    */
-  constructor({ label, columns, open, moved }) {
+  constructor({ label, columns, open }) {
     this.columns = columns;
     this.rows = [];
     this.onOpen = open;
-    this.onMoved = moved;
     this.active = -1;
     this.shown = new Map(); // index → element
     this.scheduled = false;
     this.follow = false;
-    this.place = 0; // how far it is scrolled, in rows: their height depends on the screen
+    this.at = 0; // how far it was scrolled when last in view, in rows: their height depends on the screen
     this.wanted = 0; // how far it is to be scrolled once there are rows enough
     this.head = h("div", { class: "grid-head", role: "row" },
       ...columns.map((column) => h("span", { role: "columnheader", class: column.class }, column.title)));
     this.space = h("div", { class: "grid-space", role: "rowgroup" });
     this.view = h("div", {
       class: "grid-view", role: "table", tabindex: "0", "aria-label": label,
-      onscroll: () => this.scrolled(), onkeydown: (event) => this.key(event),
+      onscroll: () => this.schedule(), onkeydown: (event) => this.key(event),
       onwheel: () => { this.wanted = 0; }, onpointerdown: () => { this.wanted = 0; }, // the user decides
     }, h("div", { role: "rowgroup" }, this.head), this.space);
     this.empty = h("p", { class: "grid-empty" });
@@ -54,15 +53,15 @@ export class Grid {
 
   /** Scroll to a place it had before, as soon as the rows are there. */
   restore(place) {
-    this.place = this.wanted = place;
+    this.at = this.wanted = place;
     this.schedule();
   }
 
-  scrolled() {
-    this.schedule();
-    if (this.wanted || !this.view.clientHeight) return; // still on the way, or in a panel that is hidden
-    this.place = this.view.scrollTop / this.rowHeight;
-    this.onMoved();
+  /** How far it is scrolled, in rows. */
+  get place() {
+    // Not while it is on the way to a place, nor in a panel that is hidden.
+    if (!this.wanted && this.view.clientHeight) this.at = this.view.scrollTop / this.rowHeight;
+    return this.at;
   }
 
   /** Say what stands there when there are no rows. */

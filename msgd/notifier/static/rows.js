@@ -6,7 +6,6 @@ import { count, moment } from "/static/format.js";
 import { Grid } from "/static/grid.js";
 
 const MOST = 100_000; // beyond this a browser's memory suffers, and a download serves better
-const PLACE_MS = 200; // browsers bound how often the history may be written
 
 const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "");
 
@@ -54,14 +53,11 @@ export class Rows {
   constructor(job) {
     this.counts = { result: 0, page: 0 };
     this.waiting = { result: [], page: [] };
-    this.closed = false;
-    this.placing = 0;
+    this.key = `msgd.place.${job}`;
     this.keepPlace = this.keepPlace.bind(this);
-    const moved = () => { this.placing ||= setTimeout(this.keepPlace, PLACE_MS); };
-    this.moved = moved;
     this.grids = {
-      result: new Grid({ label: "Results", columns: RESULTS, open: (row) => detail("result", row), moved }),
-      page: new Grid({ label: "Pages", columns: PAGES, open: (row) => detail("page", row), moved }),
+      result: new Grid({ label: "Results", columns: RESULTS, open: (row) => detail("result", row) }),
+      page: new Grid({ label: "Pages", columns: PAGES, open: (row) => detail("page", row) }),
     };
     const tab = (kind, label) => h("button", {
       class: "tab", type: "button", role: "tab", id: `tab-${kind}`, "aria-controls": `panel-${kind}`,
@@ -93,7 +89,7 @@ export class Rows {
       this.cap,
       this.panels.result,
       this.panels.page);
-    this.comeBack(history.state?.place ?? {});
+    this.comeBack(JSON.parse(sessionStorage.getItem(this.key) ?? "{}"));
     addEventListener("pagehide", this.keepPlace);
   }
 
@@ -136,15 +132,15 @@ export class Rows {
   // -- the place one is at -------------------------------------------------------------------------------------------
 
   choose(kind) {
+    const places = Object.fromEntries(Object.entries(this.grids).map(([name, grid]) => [name, grid.place]));
     this.kind = kind;
     for (const [name, button] of Object.entries(this.tabs)) {
       button.setAttribute("aria-selected", String(name === kind));
       button.tabIndex = name === kind ? 0 : -1;
       this.panels[name].hidden = name !== kind;
     }
-    this.grids[kind].restore(this.grids[kind].place);
+    this.grids[kind].restore(places[kind]); // browsers differ in what a hidden element remembers
     this.grids[kind].redraw();
-    this.moved();
   }
 
   follow(on) {
@@ -153,17 +149,13 @@ export class Rows {
       grid.follow = on;
       grid.schedule();
     }
-    this.moved();
   }
 
-  /** Keep tab and scroll position with the address: a reload, or the way back, comes to the same rows. */
+  /** Keep which table is shown and how far it is scrolled: a reload, or the way back, comes to the same rows. */
   keepPlace() {
-    clearTimeout(this.placing);
-    this.placing = 0;
-    if (this.closed) return;
     const { result, page } = this.grids;
     const place = { kind: this.kind, follow: result.follow, result: result.place, page: page.place };
-    history.replaceState({ ...history.state, place }, "");
+    sessionStorage.setItem(this.key, JSON.stringify(place));
   }
 
   comeBack({ kind = "result", follow = false, result = 0, page = 0 }) {
@@ -174,8 +166,7 @@ export class Rows {
   }
 
   close() {
-    this.closed = true;
-    clearTimeout(this.placing);
+    this.keepPlace();
     removeEventListener("pagehide", this.keepPlace);
     for (const grid of Object.values(this.grids)) grid.close();
   }
