@@ -12,7 +12,8 @@ from msgd.broker.amqp import AmqpBroker
 from msgd.broker.interface import Broker
 from msgd.work import Context, Done, Outcome, job
 from msgd.work.once import Once
-from tests.contract.worker import Count, Gate, WorkerContract
+from tests.contract.worker import WorkerContract
+from tests.contract.worker_ground import Count, Gate
 from tests.servers import postgres, rabbitmq
 from tests.work.world import World
 
@@ -42,10 +43,10 @@ class RabbitWorkerTests(WorkerContract, TestCase):
         await self.cut()
         # Another job after the reconnect shows that the consumers stand again, and that the first one was not repeated.
         other = await world.submit("count")
-        await world.until(self._counts(lambda: len(gate.begun), 2), passing_s=0.05)
+        await world.until(self.counts(lambda: len(gate.begun), 2), passing_s=0.05)
         gate.go.happen()
         for one in (id_, other):
-            await world.until(self._counts(partial(self.done, world, one), 1), passing_s=0.05)
+            await world.until(self.counts(partial(self.done, world, one), 1), passing_s=0.05)
         self.assertEqual([context.job.id for context in gate.begun], [id_, other])
         self.assertEqual(await world.left("count"), 0)
 
@@ -71,7 +72,7 @@ class RabbitWorkerTests(WorkerContract, TestCase):
         await half.wait()
         await self.cut()
         go.happen()
-        await world.until(self._counts(partial(self.done, world, id_), 1), passing_s=0.05)
+        await world.until(self.counts(partial(self.done, world, id_), 1), passing_s=0.05)
         results = list(dict.fromkeys(event.data for event in world.of(id_) if event.type == "result"))
         self.assertEqual([int(data) for data in results], list(range(2000)))
         self.assertEqual(world.types(id_)[-1], "done")
@@ -90,4 +91,4 @@ class RabbitWorkerTests(WorkerContract, TestCase):
         ended = await world.ended(id_)
         self.assertEqual(ended.token, 2)
         world.clock.advance(2.0)
-        await world.until(self._counts(lambda: gate.cancelled, 1))
+        await world.until(self.counts(lambda: gate.cancelled, 1))

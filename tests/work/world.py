@@ -152,8 +152,8 @@ class World:
         return [event for event in self.events if event.topic == job_topic(job)]
 
     def types(self, job: str) -> list[str]:
-        """The types of the events of the job so far."""
-        return [event.type for event in self.of(job)]
+        """The types of the events of the job so far, without those that came again: as the journal would keep them."""
+        return list({event.id: event.type for event in self.of(job)}.values())
 
     async def ended(self, job: str, state: State = State.DONE) -> Job:
         """The job, once it has ended in that state."""

@@ -1,0 +1,189 @@
+"""How jobs are performed, and how they fail, on every broker and database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgd.database import Transaction
+from msgd.errors import PeerError
+from msgd.jobs.interface import State, Submission
+from msgd.messages.events import event_id
+from msgd.work import Context, Continue, Done, Failed, Outcome, Retry, Wait, job
+from msgd.work.once import Once
+from tests.contract.worker_ground import Count, Gate, WorkerBase
+
+
+class PerformingContract(WorkerBase):
+    """From a message to an outcome."""
+
+    async def test_done(self) -> None:
+        """A job is performed: started, its results, done, in that order; its message is acknowledged."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            for number in range(context.params.upto):
+                context.emit("result", number, key=str(number))
+            return Done({"counted": context.params.upto})
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count", {"upto": 3})
+        done = await world.ended(id_)
+        self.assertEqual(world.types(id_), ["started", "result", "result", "result", "done"])
+        self.assertEqual([event.data for event in world.of(id_)[1:4]], [b"0", b"1", b"2"])
+        self.assertEqual(world.of(id_)[1].id, event_id(id_, 1, "result", "0"))
+        self.assertEqual({(event.source, event.run, event.token) for event in world.of(id_)}, {("count", 1, 1)})
+        self.assertEqual(done.result, b'{"counted":3}')
+        self.assertEqual(await world.left("count"), 0)
+
+    async def test_slices(self) -> None:
+        """A job goes on from slice to slice with the state it gave; started is told once."""
+        seen: list[tuple[int, Any]] = []
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            at = context.state or 0
+            seen.append((context.job.slice, at))
+            await context.emit("result", at, key=str(at))
+            return Done() if at == context.params.upto else Continue(at + 1)
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count", {"upto": 3})
+        await world.ended(id_)
+        self.assertEqual(seen, [(0, 0), (1, 1), (2, 2), (3, 3)])
+        self.assertEqual(world.types(id_), ["started", "result", "result", "result", "result", "done"])
+        self.assertEqual(await world.left("count"), 0)
+
+    async def test_slice_over(self) -> None:
+        """After its seconds a slice is over, and whoever waits for that is told."""
+        over: list[bool] = []
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            if context.job.slice == 1:
+                return Done()
+            over.append(context.slice_over)
+            began.happen()
+            await context.over()
+            over.append(context.slice_over)
+            return Continue()
+
+        began = Once()
+        world = await self.opened()
+        await world.runner(count, slice_s=20.0)
+        id_ = await world.submit("count")
+        await began.wait()
+        await world.advance(19.5)
+        self.assertEqual(over, [False])
+        await world.advance(0.5)
+        await world.ended(id_)
+        self.assertEqual(over, [False, True])
+
+    async def test_concurrency(self) -> None:
+        """No more slices than slots at a time; when one ends the next begins."""
+        world, gate = await self.opened(), Gate()
+        await world.runner(job("count", Count)(gate), concurrency=2)
+        ids = [await world.submit("count") for _ in range(4)]
+        await gate.has_begun(2)
+        await world.advance(1.0)
+        self.assertEqual(len(gate.begun), 2)
+        gate.go.happen()
+        for id_ in ids:
+            await world.ended(id_)
+
+    async def test_children(self) -> None:
+        """A job that waits goes on, with its state, when its children have ended."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            if context.params.upto == 0 or context.state == "waited":
+                return Done()
+            children = [Submission(type="count", params=b'{"upto": 0}') for _ in range(context.params.upto)]
+            return Wait(children, "waited")
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count", {"upto": 2})
+        await world.ended(id_)
+        self.assertEqual(len([event for event in world.events if event.type == "done"]), 3)
+
+    async def test_retry(self) -> None:
+        """What passes is tried again after a while: the same slice of work, under the same event ids."""
+        attempts: list[int] = []
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            attempts.append(context.job.attempt)
+            await context.emit("result", 1, key="a")
+            if len(attempts) == 1:
+                raise PeerError("the host is away", retry_after=30)
+            if len(attempts) == 2:
+                return Retry("away", "the host is away again")
+            return Done()
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count")
+        await world.event(id_, "retrying")
+        self.assertEqual((await world.jobs.get(id_)).not_before_ms, int(world.clock.seconds() * 1000) + 30_000)
+        await world.until(self.counts(lambda: len(attempts), 3), passing_s=0.2)
+        await world.ended(id_)
+        self.assertEqual(attempts, [0, 1, 2])
+        results = [event.id for event in world.of(id_) if event.type == "result"]
+        self.assertEqual((len(results), len(set(results))), (3, 1))
+
+    async def test_attempts(self) -> None:
+        """An error that nobody expected is tried again, until the attempts are used up; then the job has failed."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            raise ZeroDivisionError("by nothing")
+
+        world = await self.opened()
+        await world.runner(count, attempts=2)
+        id_ = await world.submit("count")
+        await world.until(self.counts(lambda: world.types(id_).count("failed"), 1), passing_s=0.2)
+        failed = await world.ended(id_, State.FAILED)
+        assert failed.error is not None
+        self.assertEqual((failed.error.code, failed.error.message), ("internal", "ZeroDivisionError: by nothing"))
+        self.assertEqual(world.types(id_).count("retrying"), 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+
+    async def test_failed(self) -> None:
+        """A job fails at once if its outcome says so, its params do not fit, or its result is no JSON."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            return Done(object()) if context.params.upto == 1 else Failed("odd", "it cannot be counted")
+
+        world = await self.opened()
+        await world.runner(count)
+        cases = [
+            ({"upto": 2}, "odd"),
+            ({"upto": "x"}, "invalid-params"),
+            ({"up": 1}, "invalid-params"),
+            ({}, "invalid"),
+        ]
+        for params, code in cases:
+            failed = await world.ended(await world.submit("count", params), State.FAILED)
+            assert failed.error is not None
+            self.assertEqual(failed.error.code, code)
+        self.assertEqual(await world.left("count"), 0)
+
+    async def test_a_write_that_raises(self) -> None:
+        """An outcome whose write raises is not taken: nothing is written, and the slice is tried again."""
+
+        def refuse(transaction: Transaction) -> None:
+            raise ZeroDivisionError
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            return Done(write=refuse if context.job.attempt == 0 else None)
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count")
+        await world.until(self.counts(lambda: world.types(id_).count("done"), 1), passing_s=0.2)
+        self.assertEqual(world.types(id_), ["started", "retrying", "done"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
