@@ -8,6 +8,7 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -17,7 +18,7 @@ from msgd.notifier.auth import Tokens
 from msgd.notifier.calls import BoundedRequest, RequestCall, header, token_of
 from msgd.notifier.flow import Flow
 from msgd.notifier.interface import Answer, Principal, Reply, Route, Stream, Taken
-from msgd.notifier.limits import IDLE_S, REQUEST_BYTES
+from msgd.notifier.limits import IDLE_S, PACE_BYTES, REQUEST_BYTES
 from msgd.notifier.origins import Origins
 from msgd.notifier.problems import HIDDEN, NotAcceptable, problem
 from msgd.notifier.router import Router
@@ -144,9 +145,34 @@ class Door(Resource):
                 request.responseHeaders.addRawHeader("set-cookie", cookie)
 
 
+class PacedChannel(HTTPChannel):
+    """One HTTP/1.1 connection. Twisted takes every byte for progress; here a request has to keep a pace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._between = True  # two requests: the next byte begins one
+        self._came = 0  # bytes since the timer was set
+
+    def dataReceived(self, data: bytes) -> None:
+        self._came += len(data)
+        super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        """Called for whatever comes."""
+        if self._between or self._came >= PACE_BYTES:
+            self._between = False
+            self._came = 0
+            super().resetTimeout()
+
+    def allContentReceived(self) -> None:
+        self._between = True
+        super().allContentReceived()
+
+
 class DoorSite(Site):
     """The factory of HTTP connections."""
 
+    protocol = PacedChannel  # type: ignore[assignment]  # of HTTP/1.1 only: BoundedRequest knows no other
     requestFactory = BoundedRequest
     displayTracebacks = False
     noisy = False  # who listens where is told by whoever makes us listen

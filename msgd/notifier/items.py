@@ -11,6 +11,14 @@ _TEXT_FRAME: Final = 0x81
 """FIN and the opcode of text (RFC 6455 §5.2); servers do not mask."""
 
 
+_PONG_FRAME: Final = 0x8A
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """``payload``, 125 bytes at most as in every control frame, as an unmasked pong."""
+    return bytes((_PONG_FRAME, len(payload))) + payload
+
+
 def text_frame(payload: bytes) -> bytes:
     """``payload`` as one unmasked WebSocket text frame."""
     size = len(payload)

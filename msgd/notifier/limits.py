@@ -24,6 +24,10 @@ beyond this the connection is cut."""
 IDLE_S: Final = 60
 """A connection without a request, or a request that does not get on, is closed."""
 
+PACE_BYTES: Final = 60 * 1024
+"""A request gets on if it is whole, or so much more of it has come, within :data:`IDLE_S`: the slowest mobile network
+does that. Its head, of 16 KiB at most, so has one period, however it is dripped."""
+
 STALL_S: Final = 60.0
 """A client that takes nothing of a streamed answer for so long is cut off."""
 

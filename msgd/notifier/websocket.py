@@ -16,7 +16,7 @@ from msgd.journal.interface import Gap
 from msgd.notifier import operations as ops
 from msgd.notifier.calls import RequestCall, header, token_in
 from msgd.notifier.interface import Call, Principal, Reply, Route, Taken
-from msgd.notifier.items import Item, text_frame
+from msgd.notifier.items import Item, pong_frame, text_frame
 from msgd.notifier.limits import BUFFER_BYTES, DRAIN_SPREAD_S, FRAME_BYTES, HEARTBEAT_S, PONG_S
 from msgd.notifier.origins import Origins
 from msgd.notifier.problems import UpgradeRequired
@@ -85,6 +85,10 @@ class SocketConnection(WebSocketServerProtocol):
         else:
             self._session.received(payload)
 
+    def onPing(self, payload: bytes) -> None:
+        """Answered like any question, so that a flood of pings without a reader of the pongs ends like any other."""
+        self._answer(pong_frame(payload))
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         session, self._session = self._session, None
         self.factory.connections.pop(self, None)
@@ -146,9 +150,7 @@ class SocketConnection(WebSocketServerProtocol):
 
     def say(self, message: bytes) -> None:
         if self._session is not None:
-            self._write(text_frame(message))
-            if self._waiting > BUFFER_BYTES:
-                self._hold("full", True)  # answers pile up: no more questions
+            self._answer(text_frame(message))
 
     def close(self, code: int, reason: str) -> None:
         self.sendClose(code, reason.encode()[:REASON_BYTES].decode("utf-8", "ignore"))
@@ -166,6 +168,11 @@ class SocketConnection(WebSocketServerProtocol):
         (self._held.add if held else self._held.discard)(why)
         if bool(self._held) != before:
             (self.transport.pauseProducing if held else self.transport.resumeProducing)()
+
+    def _answer(self, frame: bytes) -> None:
+        self._write(frame)
+        if self._waiting > BUFFER_BYTES:
+            self._hold("full", True)  # answers pile up: no more questions
 
     def _write(self, data: bytes) -> None:
         """Straight to the transport: frames are ready made, and nothing of ours is ever fragmented or compressed."""

@@ -7,15 +7,22 @@ import io
 from typing import Any
 
 import msgspec
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.config.settings import Notifier as Settings
 from msgd.jobs.interface import Claimed, ClaimRequest, State, TypeInfo
 from msgd.messages.events import Event
-from msgd.notifier.limits import BATCH_EVENTS, REQUEST_BYTES
-from tests.notifier.world import World, WorldCase, header, pause, reactor, token
+from msgd.notifier.auth import SecretKeys, Tokens
+from msgd.notifier.http import Door, DoorSite
+from msgd.notifier.limits import BATCH_EVENTS, IDLE_S, PACE_BYTES, REQUEST_BYTES
+from msgd.notifier.origins import Origins
+from tests.notifier.world import SECRET, World, WorldCase, header, pause, reactor, token
 
 PAINT: dict[str, Any] = {"type": "paint", "params": {"colour": "red"}}
 
@@ -531,6 +538,49 @@ class DoorTest(WorldCase):
             status, problem, response = await world.call("GET", "/api/jobs", who=who)
             self.assertEqual((status, problem["code"]), (401, code))
             self.assertIn("Bearer", header(response, "www-authenticate"))
+
+
+class PaceTest(SynchronousTestCase):
+    """How slowly a request may come."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        keys = SecretKeys(SECRET)
+        door = Door((), tokens=Tokens(keys, self.clock.seconds), origins=Origins(), clock=self.clock)
+        self.transport = StringTransport()
+        self.channel: Any = DoorSite(door, self.clock).buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        self.channel.makeConnection(self.transport)
+
+    def come(self, data: bytes, seconds: float) -> None:
+        """``data``, byte by byte, evenly over so many seconds."""
+        for position in range(len(data)):
+            self.clock.advance(seconds / len(data))
+            if not self.transport.disconnecting:
+                self.channel.dataReceived(data[position : position + 1])
+
+    def test_dripped_head(self) -> None:
+        """A head that is dripped is cut off after a period, however many bytes have come."""
+        self.come(b"GET / HTTP/1.1\r\nx: " + b"a" * 1000, 2 * IDLE_S)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_dripped_body(self) -> None:
+        """So is a body; one that keeps the pace may take its time."""
+        head = b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (10 * PACE_BYTES)
+        self.come(head, IDLE_S / 2)
+        for _ in range(4):
+            self.clock.advance(IDLE_S * 0.4)
+            self.channel.dataReceived(b"a" * PACE_BYTES)
+        self.assertFalse(self.transport.disconnecting)
+        self.come(b"a" * 100, 2 * IDLE_S)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_next_request(self) -> None:
+        """A request that begins late on an idle connection has a whole period all the same."""
+        for _ in range(3):
+            self.clock.advance(IDLE_S * 0.9)
+            self.come(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", IDLE_S * 0.9)
+        self.assertFalse(self.transport.disconnecting)
+        self.assertEqual(self.transport.value().count(b"HTTP/1.1 404"), 3)
 
 
 # -- a client that can be unpleasant -----------------------------------------------------------------------------------

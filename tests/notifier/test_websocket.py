@@ -303,6 +303,26 @@ class SlowReaderTest(SocketCase):
         client.protocol.transport.resumeProducing()
         self.assertEqual((await client.answer("ping"))["op"], "ok")
 
+    async def test_floods_of_pings(self) -> None:
+        """The same holds for pings; and each that is read is answered with its own payload."""
+        world = await self.world()
+        client = await self.client(world)
+        await client.next("welcome")
+        pongs: list[bytes] = []
+        client.protocol.onPong = pongs.append
+        client.protocol.transport.pauseProducing()
+        (connection,) = world.notifier._sockets._factory.connections
+        sent = 0
+        while "full" not in connection._held:
+            for _ in range(1000):
+                client.protocol.sendPing(b"%0125d" % sent)
+                sent += 1
+            await pause(0)
+            self.assertLess(connection._waiting, 2 * BUFFER_BYTES)
+        client.protocol.transport.resumeProducing()
+        self.assertEqual((await client.answer("ping"))["op"], "ok")
+        self.assertEqual(pongs, [b"%0125d" % number for number in range(sent)])
+
 
 class ChangesTest(SocketCase):
     """What happens around a connection."""
