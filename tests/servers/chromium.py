@@ -169,7 +169,9 @@ class Chromium:
         await self.click(css)
 
         def arrived(_: Chrome) -> list[Path]:
-            return [path for path in set(self.downloads.iterdir()) - before if path.suffix != ".crdownload"]
+            # Chromium fills a hidden file, then one of that suffix, before it gives the file its name.
+            new = set(self.downloads.iterdir()) - before
+            return [path for path in new if path.suffix != ".crdownload" and not path.name.startswith(".")]
 
         paths = await self._until(arrived, f"the download of {css}")
         return paths[0].read_bytes()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -79,9 +81,52 @@ class Site:
         self._server.server_close()
 
 
+class Turnstile(Site):
+    """A Site that answers as many requests for pages as it was told to; the others wait. So a crawl stands still in
+    its middle for as long as a test wants to look at it, however fast or slow the machine is."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__(pages)
+        self._passes = threading.Semaphore(0)
+
+    def admit(self, requests: int) -> None:
+        """Let this many more through."""
+        self._passes.release(requests)
+
+    def body(self, path: str) -> bytes | None:
+        found = super().body(path)
+        if found is not None:
+            self._passes.acquire()
+        return found
+
+
+class HostileSite(Site):
+    """Pages that mean harm: ``/page/<n>`` has the nth text as its title, in a ``<b>``, and as that one's attribute."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__(len(texts))
+        self._texts = texts
+
+    def body(self, path: str) -> bytes | None:
+        if super().body(path) is None:
+            return None
+        number = int(path[6:])
+        text = html.escape(self._texts[number])
+        links = "".join(f'<a href="/page/{other}">{other}</a>' for other in range(self.pages))
+        page = f'<!doctype html><meta charset=utf-8><title>{text}</title><p><b data-text="{text}">{text}</b></p>{links}'
+        return page.encode()
+
+
 def serve(case: SynchronousTestCase, pages: int, *, latency_s: float = 0.0) -> Site:
     """A running Site that ends with the test."""
-    site = Site(pages, latency_s=latency_s)
+    return started(case, Site(pages, latency_s=latency_s))
+
+
+AnySite = TypeVar("AnySite", bound=Site)
+
+
+def started(case: SynchronousTestCase, site: AnySite) -> AnySite:
+    """``site``, running until the test ends."""
     site.start()
     case.addCleanup(site.close)
     return site
