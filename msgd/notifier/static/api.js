@@ -3,7 +3,7 @@
 export class Problem extends Error {
   /** @param {number} status 0: the server could not be reached */
   constructor(status, document = {}) {
-    super(document.detail || document.title || "The server could not be reached. It will be tried again.");
+    super(document.detail || document.title || "The server could not be reached. Try again in a moment.");
     this.status = status;
     this.code = document.code || "";
     this.where = document.where || "";

@@ -111,7 +111,7 @@ function connect() {
     line.dataset.status = made.status === "waiting" ? "offline" : made.status;
     const seconds = Math.ceil((made.retryAt - Date.now()) / 1000);
     if (made.status === "waiting") {
-      text(lineText, seconds > 1 ? `Reconnecting in ${seconds} s` : "Reconnecting…");
+      text(lineText, seconds > 1 ? `Retrying in ${seconds} s` : "Reconnecting…");
       ticking = setTimeout(tell, 1000);
     } else {
       text(lineText, WORDS[made.status]);

@@ -49,6 +49,7 @@ export function jobPage({ main, connection, signedOut }, id) {
       fill(criteria, ...wanted(found.type === "crawl" ? found.params?.match ?? [] : []));
     }
     job = found;
+    wrong.hidden = true; // the server is there again
     if (job.run > run) startRun(job.run);
     progress = job.progress ?? progress;
     heading.title = title(job);
