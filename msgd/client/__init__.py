@@ -3,6 +3,8 @@
 ================  =========================================================================
 ``http``          :class:`Client`: one call a method; errors as in :mod:`msgd.errors`
 ``watch``         :class:`Watch`: events of topics, in order, over reconnects
+``connection``    one WebSocket
+``body``          a response piece by piece
 ================  =========================================================================
 """
 

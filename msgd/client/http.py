@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
-import treq
 from treq.client import HTTPClient
 from twisted.internet import error as net
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from msgd import __version__, errors
-from msgd.client.body import lines
+from msgd.client.body import lines, pieces, whole
 from msgd.messages import json
 
 TIMEOUT_S: Final = 30.0
@@ -31,20 +30,15 @@ _UNREACHABLE: Final = (
     net.ConnectError,
     net.ConnectionLost,
     net.DNSLookupError,
-    net.TimeoutError,
+    net.ConnectingCancelledError,
+    RequestTransmissionFailed,
     ResponseFailed,
-    ResponseNeverReceived,
 )
 
-
-def _by_code(base: type[errors.MsgdError]) -> dict[str, type[errors.MsgdError]]:
-    found = {base.code: base}
-    for kind in base.__subclasses__():
-        found.update(_by_code(kind))
-    return found
-
-
-_ERRORS: Final = _by_code(errors.MsgdError)
+# Those of msgd.errors alone: others' subclasses may be made of other arguments.
+_ERRORS: Final = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MsgdError)
+}
 
 
 class Problem(msgspec.Struct):
@@ -75,18 +69,33 @@ def error_of(status: int, body: bytes, retry_after: float | None = None) -> erro
 
 
 class Client:
-    """Calls one msgd server. ``url`` is its root, ``http://127.0.0.1:8080``; ``token`` a JWT, or empty."""
+    """Calls one msgd server.
 
-    def __init__(self, reactor: IReactorTime, url: str, token: str = "", *, pool: HTTPConnectionPool | None = None):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise errors.InvalidInput(f"{url!r} is not the address of a server, such as http://127.0.0.1:8080")
-        self.url = url.rstrip("/")
-        self.token = token
+    Every method raises the error that the server's problem document stands for; Unavailable if the server cannot be
+    reached; PeerError if what answers is no msgd.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        url: str,
+        token: str | Callable[[], str] = "",
+        *,
+        pool: HTTPConnectionPool | None = None,
+    ) -> None:
+        """``url``: the server's root, ``http://127.0.0.1:8080``; ``token``: a JWT, empty, or what gives the one that
+        is good now: asked at every call, and by a Watch when its token comes to its end. Raises InvalidInput."""
+        self.url = _root(url)
         self.reactor = reactor
+        self._token = token
         self._pool = pool or HTTPConnectionPool(reactor, persistent=True)
         agent: Any = Agent(reactor, connectTimeout=CONNECT_S, pool=self._pool)
         self._http = HTTPClient(agent)
+
+    @property
+    def token(self) -> str:
+        """The token to show now; empty: none."""
+        return self._token if isinstance(self._token, str) else self._token()
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -110,23 +119,32 @@ class Client:
     async def jobs(self, **query: str | int) -> list[Json]:
         """Jobs, newest first; ``state``, ``type``, ``limit``, ``before``."""
         page = await self._call("GET", "/api/jobs", query=query)
-        return cast("list[Json]", page["jobs"] if isinstance(page, dict) else page)
+        return cast("list[Json]", page["jobs"])
 
     async def job(self, job: str) -> Json:
+        """A job: its state, params, progress, result or error."""
         return cast(Json, await self._call("GET", f"/api/jobs/{quote(job, safe='')}"))
 
     async def cancel(self, job: str) -> Json:
+        """Request a job's end; its ``state`` says so once the end is recorded."""
         return cast(Json, await self._call("DELETE", f"/api/jobs/{quote(job, safe='')}"))
 
     async def retry(self, job: str) -> Json:
         """Run an ended job again."""
         return cast(Json, await self._call("POST", f"/api/jobs/{quote(job, safe='')}/retry"))
 
-    async def results(self, job: str, format_: str = "ndjson") -> AsyncIterator[bytes]:
-        """The job's results as they stand now, line by line (``json`` is one long line; ``csv`` has a head)."""
-        response = await self._send("GET", f"/api/jobs/{quote(job, safe='')}/results", query={"format": format_})
-        async for line in lines(response):
-            yield line
+    async def results(self, job: str) -> AsyncIterator[Json]:
+        """The job's results as they stand now, one by one as they arrive."""
+        async for line in lines(await self._results(job, "ndjson"), self.reactor):
+            yield cast(Json, self._decoded(line))
+
+    async def export(self, job: str, format_: str) -> AsyncIterator[bytes]:
+        """The same as a file (``json``, ``ndjson`` or ``csv``), piece by piece."""
+        async for piece in pieces(await self._results(job, format_), self.reactor):
+            yield piece
+
+    async def _results(self, job: str, format_: str) -> IResponse:
+        return await self._send("GET", f"/api/jobs/{quote(job, safe='')}/results", query={"format": format_})
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -142,6 +160,7 @@ class Client:
         return cast(Json, await self._call("GET", f"/api/topics/{quote(topic, safe='')}/events", query=query))
 
     async def health(self) -> Json:
+        """That the server is up; asked without a token."""
         return cast(Json, await self._call("GET", "/healthz"))
 
     # -- one call -----------------------------------------------------------------------------------------------------
@@ -150,33 +169,58 @@ class Client:
         self, method: str, path: str, body: object = None, *, query: Mapping[str, str | int] | None = None
     ) -> Any:
         response = await self._send(method, path, body, query=query)
-        content: bytes = await treq.content(response)
-        return msgspec.json.decode(content) if content else {}
+        content = await whole(response, self.reactor)
+        return self._decoded(content) if content else {}
+
+    def _decoded(self, content: bytes) -> Any:
+        try:
+            return msgspec.json.decode(content, type=Json)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise errors.PeerError(f"{self.url} does not answer as msgd does", where=self.url) from None
 
     async def _send(
         self, method: str, path: str, body: object = None, *, query: Mapping[str, str | int] | None = None
     ) -> IResponse:
         headers = Headers({"User-Agent": [f"msgd/{__version__}"], "Accept": ["application/json, */*"]})
-        if self.token:
-            headers.setRawHeaders("Authorization", [f"Bearer {self.token}"])
+        token = self.token
+        if token:
+            headers.setRawHeaders("Authorization", [f"Bearer {token}"])
         data = None
         if body is not None:
             headers.setRawHeaders("Content-Type", ["application/json"])
             data = json.encode(body)
         url = self.url + path + ("?" + urlencode(query) if query else "")
         try:
-            asked: Deferred[IResponse] = self._http.request(method, url, headers=headers, data=data, timeout=TIMEOUT_S)
+            reactor: Any = self.reactor
+            asked: Deferred[IResponse] = self._http.request(
+                method, url, headers=headers, data=data, unbuffered=True, timeout=TIMEOUT_S, reactor=reactor
+            )
             response = await asked
         except _UNREACHABLE as error:
             raise errors.Unavailable(f"{self.url} could not be reached: {_why(error)}", where=self.url) from error
         if response.code >= 400:
             after = response.headers.getRawHeaders("Retry-After", [""])[0]
-            raise error_of(response.code, await treq.content(response), float(after) if after.isdecimal() else None)
+            content = await whole(response, self.reactor)
+            raise error_of(response.code, content, float(after) if after.isdecimal() else None)
         return response
 
 
 def _why(error: BaseException) -> str:
     """A word on a failed connection, also where Twisted wraps the reason."""
     reasons: Sequence[Any] = getattr(error, "reasons", ()) or ()
+    if any(reason.check(CancelledError) for reason in reasons):
+        return f"no answer within {TIMEOUT_S:g} s"
     inner = next((reason.getErrorMessage() for reason in reasons), "")
     return inner or str(error) or type(error).__name__
+
+
+def _root(url: str) -> str:
+    """``url`` without a slash at its end. Raises InvalidInput for what no server has."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        good = False
+    if not good:
+        raise errors.InvalidInput(f"{url!r} is not the address of a server, such as http://127.0.0.1:8080", where="url")
+    return url.rstrip("/")

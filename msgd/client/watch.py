@@ -2,74 +2,46 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-import msgspec
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.ssl import optionsForClientTLS
-from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 
-from msgd import __version__
+from msgd.client.connection import Connection, Message, dial
 from msgd.client.http import Client, error_of
-from msgd.errors import Forbidden, MsgdError, Unauthenticated, Unavailable
+from msgd.clock import sleep
+from msgd.errors import Forbidden, MsgdError, PeerError, Unauthenticated, Unavailable
 from msgd.messages import json
 from msgd.messages.topics import check_pattern, matches
+from msgd.work.once import Once
 
-SUBPROTOCOL: Final = "msgd.v1"
+_log = Logger()
+
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 """Bounds of the full-jitter backoff between connections."""
 
-AHEAD: Final = 1000
-"""Messages that may wait to be read before the socket is told to pause."""
+AHEAD_BYTES: Final = 1024 * 1024
+"""What may wait to be read before the socket is told to pause."""
 
-_REFUSED: Final = re.compile(r"\[(\d{3})\]")
-
-Message = dict[str, Any]
-
-
-class _Connection(WebSocketClientProtocol):
-    """One WebSocket; tells its Watch and knows nothing else."""
-
-    factory: Any
-    transport: Any
-
-    def hold(self, held: bool) -> None:
-        """Stop or go on reading from the socket."""
-        if held:
-            self.transport.pauseProducing()
-        else:
-            self.transport.resumeProducing()
-
-    def say(self, operation: Message) -> None:
-        send: Any = self.sendMessage
-        send(json.encode(operation))
-
-    def onOpen(self) -> None:
-        self.factory.watch._opened(self)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.factory.watch._received(msgspec.json.decode(payload))
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.factory.watch._closed(code, reason or "")
+TOKEN_REF: Final = "token"  # noqa: S105 - the ref of an operation
+SHOWN: Final = frozenset({"subscribed", "state", "event", "gap"})
+"""What is about topics; the rest of the conversation is the connection's own."""
 
 
 class Watch:
-    """What happens on topics and patterns, as an endless iterator of the server's messages.
+    """What happens on topics and patterns, as an endless iterator of the server's messages: ``subscribed``, ``state``,
+    ``event`` and ``gap``, as dicts.
 
     ``since``: None from now on, ``"0"`` from the first kept, or a cursor. Each kept event comes once and in order, also
-    over reconnects; a ``gap`` message says what is lost. Ends by raising: Unauthenticated or Forbidden when the server
-    will not have us, InvalidInput for a topic it does not take; with ``patient`` False also Unavailable when the first
-    connection fails. Everything else is waited out.
+    over reconnects and where topics overlap; a ``gap`` says what is lost. Not more than ``AHEAD_BYTES`` and one read of
+    the socket wait for the reader; a connection that a slow reader loses is made again when there is room.
+
+    Ends by raising: Unauthenticated, Forbidden or PeerError when the server will not have us, InvalidInput for a topic
+    or cursor that it does not take, NotFound for a job there is not; with ``patient`` False also Unavailable when the
+    first connection fails. Everything else is waited out, for the time the server advises if it does.
     """
 
     def __init__(
@@ -82,143 +54,62 @@ class Watch:
         patient: bool = True,
         on_status: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``jitter`` gives numbers from 0 to 1; ``on_status`` is told, for people, how the connection is. Raises
+        InvalidTopic."""
         self._client = client
         self._since: dict[str, str | None] = {check_pattern(topic): since for topic in topics}
+        self._topics = tuple(self._since)
         self._jitter = jitter
         self._patient = patient
         self._status = on_status
-        self._messages: deque[Message] = deque()
-        self._waiting: Deferred[None] | None = None
-        self._failure: MsgdError | None = None
-        self._connection: _Connection | None = None
-        self._paused = False
+        self._messages: deque[tuple[Message, int]] = deque()
+        self._ahead = 0  # bytes of those
+        self._waiting: Deferred[None] | None = None  # the reader, for a message
+        self._room = Once()  # for the next connection of a reader that fell behind
+        self._running: Deferred[None] | None = None
+        self._ended: Exception | None = None
+        self._connection: Connection | None = None
+        self._refusal: MsgdError | None = None
+        self._token = ""  # the one shown last
+        self._met = False  # whether it has ever been subscribed
         self._attempt = 0
         self._advised_s: float | None = None
-        self._connecting: Deferred[None] | None = None
-        self._stopped = False
+
+    # -- the reader's side --------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self
 
     async def __anext__(self) -> Message:
-        if self._connecting is None and self._connection is None and not self._stopped and self._failure is None:
-            self._connect()
+        if self._running is None and self._ended is None:
+            self._running = Deferred.fromCoroutine(self._run())
         while not self._messages:
-            if self._failure is not None:
-                raise self._failure
-            if self._stopped:
-                raise StopAsyncIteration
+            if self._ended is not None:
+                raise self._ended
             self._waiting = Deferred()
             await self._waiting
-        message = self._messages.popleft()
-        if self._paused and len(self._messages) < AHEAD // 2 and self._connection is not None:
-            self._paused = False
-            self._connection.hold(False)
+        message, size = self._messages.popleft()
+        self._ahead -= size
+        if self._ahead <= AHEAD_BYTES // 2:
+            self._room.happen()
+            if self._connection is not None:
+                self._connection.hold(False)
         return message
 
+    @property
+    def ahead(self) -> int:
+        """Bytes of messages that wait for the reader."""
+        return self._ahead
+
     async def stop(self) -> None:
-        """End the iterator and the connection."""
-        self._stopped = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._connection is not None:
-            self._connection.sendClose(1000)
-        self._wake()
-
-    # -- the connection -----------------------------------------------------------------------------------------------
-
-    def _connect(self, wait_s: float = 0.0) -> None:
-        self._connecting = Deferred.fromCoroutine(self._dial(wait_s))
-        self._connecting.addErrback(_stopped)
-
-    async def _dial(self, wait_s: float) -> None:
-        reactor: Any = self._client.reactor
-        if wait_s:
-            await deferLater(reactor, wait_s)
-        url = urlsplit(self._client.url)
-        tls = url.scheme == "https"
-        assert url.hostname is not None
-        port = url.port or (443 if tls else 80)
-        headers = {"Authorization": f"Bearer {self._client.token}"} if self._client.token else {}
-        factory: Any = WebSocketClientFactory(
-            f"{'wss' if tls else 'ws'}://{url.netloc}{url.path.rstrip('/')}/ws",
-            protocols=[SUBPROTOCOL],
-            useragent=f"msgd/{__version__}",
-            headers=headers,
-            reactor=reactor,
-        )
-        factory.protocol = _Connection
-        factory.watch = self
-        factory.setProtocolOptions(openHandshakeTimeout=10, autoPingInterval=25, autoPingTimeout=10, tcpNoDelay=True)
-        endpoint: Any = HostnameEndpoint(reactor, url.hostname, port, timeout=10)
-        if tls:
-            endpoint = wrapClientTLS(optionsForClientTLS(url.hostname), endpoint)
-        try:
-            await endpoint.connect(factory)
-        except (ConnectError, DNSLookupError) as error:
-            self._connecting = None
-            self._lost(f"{self._client.url} could not be reached: {error}")
-
-    def _opened(self, connection: _Connection) -> None:
-        self._connecting = None
-        self._connection = connection
-        self._status("connected")
-        for ref, (topic, since) in enumerate(self._since.items()):
-            operation: Message = {"op": "subscribe", "topic": topic, "ref": ref}
-            if since is not None:
-                operation["since"] = since
-            connection.say(operation)
-
-    def _received(self, message: Message) -> None:
-        op = message.get("op")
-        if op == "event" and message.get("seq") is not None:
-            for pattern in self._since:
-                if matches(pattern, message["topic"]):
-                    self._since[pattern] = message["cursor"]
-        elif op == "subscribed":
-            self._attempt = 0
-            if self._since.get(message["topic"]) is None:
-                self._since[message["topic"]] = message["cursor"]
-        elif op == "error" and isinstance(message.get("ref"), int):
-            self._fail(_refusal(message))
-            return
-        elif op == "drain":
-            self._advised_s = float(message.get("reconnect_in", 0))
-        self._messages.append(message)
-        if len(self._messages) > AHEAD and not self._paused and self._connection is not None:
-            self._paused = True
-            self._connection.hold(True)
-        self._wake()
-
-    def _closed(self, code: int | None, reason: str) -> None:
-        self._connection = self._connecting = None
-        self._paused = False
-        refused = _REFUSED.search(reason)
-        if code == 4101 or (refused and refused[1] == "401"):
-            self._fail(Unauthenticated(reason or "the server did not accept the token", where=self._client.url))
-        elif (code is not None and 4100 <= code < 4200) or (refused and refused[1] == "403"):
-            self._fail(Forbidden(reason or f"the server closed the connection with code {code}"))
-        else:
-            self._lost(reason)
-
-    def _lost(self, why: str) -> None:
-        if self._stopped:
-            self._wake()
-            return
-        if not self._patient and self._attempt == 0 and all(since is None for since in self._since.values()):
-            self._fail(Unavailable(why, where=self._client.url))
-            return
-        ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**self._attempt)
-        wait_s = self._advised_s if self._advised_s is not None else ceiling * self._jitter()
-        self._attempt += 1
-        self._advised_s = None
-        self._status(f"{why or 'connection lost'}; next try in {wait_s:.1f} s")
-        self._connect(wait_s)
-
-    def _fail(self, error: MsgdError) -> None:
-        self._failure = error
-        if self._connection is not None:
-            self._connection.sendClose(1000)
+        """End the iterator and the connection; returns when it is closed. Stopping twice is harmless."""
+        self._messages.clear()
+        if self._ended is None:
+            self._ended = StopAsyncIteration()
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await running
         self._wake()
 
     def _wake(self) -> None:
@@ -226,11 +117,142 @@ class Watch:
         if waiting is not None:
             waiting.callback(None)
 
+    # -- one connection after the other -------------------------------------------------------------------------------
 
-def _stopped(failure: Failure) -> None:
-    failure.trap(CancelledError)
+    async def _run(self) -> None:
+        """Raises nothing: the reader gets it."""
+        try:
+            while True:
+                why = await self._converse()
+                if self._ended is not None:  # stopped while it dialled, which can look like a server that refuses
+                    break
+                await self._pause(why)
+        except CancelledError:
+            pass
+        except MsgdError as error:
+            self._ended = self._ended or error
+        except Exception as error:
+            _log.failure("a mistake while watching {topics}", topics=self._topics)
+            self._ended = self._ended or error
+        self._wake()
 
+    async def _converse(self) -> str:
+        """Hold one connection to its end; why it has ended. Raises what ends the watching."""
+        try:
+            self._token = self._client.token
+            connection = await dial(self._client.reactor, self._client.url, self._token)
+        except Unavailable as error:
+            if not self._patient and not self._met:
+                raise
+            return error.message
+        self._connection = connection
+        try:
+            connection.listen(self._opened, self._received)
+            code, reason = await connection.ended()
+        except CancelledError:
+            connection.leave()
+            await connection.ended()
+            raise
+        finally:
+            self._connection = None
+        return self._judged(code, reason)
 
-def _refusal(message: Message) -> MsgdError:
-    body = json.encode({"code": message.get("code", ""), "detail": message.get("message", "")})
-    return error_of(400, body)
+    def _judged(self, code: int, reason: str) -> str:
+        """Why a connection has ended, if there may be another one; else raises."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            if not refusal.retryable or not (self._patient or self._met):
+                raise refusal
+            if self._advised_s is None:
+                self._advised_s = refusal.retry_after
+            return refusal.message
+        if code in (401, 4101):
+            raise Unauthenticated(reason or "the server does not accept the token", where=self._client.url)
+        if code in (403, 4103):
+            raise Forbidden(reason or "the server does not allow it", where=self._client.url)
+        if 4100 <= code < 4200:
+            raise PeerError(f"{self._client.url} does not want us back: {code} {reason}", where=self._client.url)
+        why = f"{self._client.url}: {reason or 'the connection was lost'}"
+        if not self._patient and not self._met:
+            raise Unavailable(why, where=self._client.url)
+        return why
+
+    async def _pause(self, why: str) -> None:
+        """Wait before the next connection: for the reader, if it is behind; else for as long as is wise."""
+        if self._ahead > AHEAD_BYTES // 2:
+            self._room = Once()
+            await self._room.wait()
+            return
+        advised_s, self._advised_s = self._advised_s, None
+        ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self._attempt, 16))
+        wait_s = ceiling * self._jitter() if advised_s is None else advised_s
+        self._attempt += 1
+        self._status(f"{why}; next try in {wait_s:.1f} s")
+        await sleep(self._client.reactor, wait_s)
+
+    # -- one conversation ---------------------------------------------------------------------------------------------
+
+    def _opened(self, connection: Connection) -> None:
+        for ref, topic in enumerate(self._topics):
+            since = self._since[topic]
+            more = {} if since is None else {"since": since}
+            connection.say({"op": "subscribe", "topic": topic, "ref": ref, **more})
+
+    def _received(self, connection: Connection, payload: bytes) -> None:
+        try:
+            message = json.decode(payload, Message)
+            self._take(connection, message, len(payload))
+        except (MsgdError, KeyError, TypeError, ValueError):
+            self._refuse(connection, PeerError(f"{self._client.url} does not speak msgd.v1", where=self._client.url))
+
+    def _take(self, connection: Connection, message: Message, size: int) -> None:
+        op = message["op"]
+        if op == "error":
+            self._refused(connection, message)
+        elif op == "drain":
+            self._advised_s = max(0.0, float(message["reconnect_in"]))
+        elif op == "expiring":
+            token, before = self._client.token, self._token
+            if token != before:  # the same again would be as close to its end
+                self._token = token
+                connection.say({"op": "token", "token": token, "ref": TOKEN_REF})
+        elif op in SHOWN and self._wanted(message):
+            self._messages.append((message, size))
+            self._ahead += size
+            if self._ahead > AHEAD_BYTES:
+                connection.hold(True)
+            self._wake()
+
+    def _wanted(self, message: Message) -> bool:
+        """Move the cursor that ``message`` moves; whether the reader is to have it."""
+        op, topic = message["op"], message["topic"]
+        subscription = message.get("subscription") or topic
+        if op == "subscribed":
+            self._met = True
+            self._attempt = 0
+            self._status("connected")
+            if self._since[topic] is None:
+                self._since[topic] = message["cursor"]
+        elif op == "event" and message["seq"] is not None:
+            self._since[subscription] = message["cursor"]
+        # What several subscriptions bring is taken from one of them; each has all of its topics' events, in order.
+        first = topic if topic in self._since else next((one for one in self._topics if matches(one, topic)), "")
+        return bool(subscription == first)
+
+    def _refused(self, connection: Connection, message: Message) -> None:
+        """An operation of ours was not accepted."""
+        ref = message.get("ref")
+        fields = {"code": message["code"], "detail": message["message"], "where": message.get("where", "")}
+        refusal = error_of(400, json.encode(fields), message.get("retry_after"))
+        if isinstance(ref, int) and 0 <= ref < len(self._topics):
+            if not refusal.where or refusal.where == "topic":
+                refusal.where = self._topics[ref]
+            self._refuse(connection, refusal)
+        elif not refusal.retryable:  # of a token: the connection would end with the old one
+            self._refuse(connection, refusal)
+
+    def _refuse(self, connection: Connection, error: MsgdError) -> None:
+        """End this connection because of ``error``, and all if that does not pass."""
+        if self._refusal is None:
+            self._refusal = error
+        connection.leave()
