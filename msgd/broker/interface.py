@@ -106,6 +106,10 @@ class Broker(Protocol):
     def description(self) -> str:
         """For logs, checks and health: the kind, the version, and the address without its password."""
 
+    @property
+    def trouble(self) -> str:
+        """Why it is not connected, in words for the operator; empty if it is, or has not tried."""
+
     async def start(self) -> None:
         """Begin to connect; returns when connected for the first time, however long that takes."""
 

@@ -102,6 +102,12 @@ class AmqpBroker:
         product = f"{server.get('product', 'AMQP broker')} {server.get('version', '')}".strip()
         return f"{product} at {self._publishing.address}"
 
+    @property
+    def trouble(self) -> str:
+        """Why it is not connected."""
+        links = (self._publishing, self._consuming)
+        return next((link.trouble for link in links if link.protocol is None and link.trouble), "")
+
     async def start(self) -> None:
         """Begin to connect; returns when connected for the first time."""
         if self._state is _State.NEW:

@@ -136,7 +136,7 @@ class Link:
         self._up = up
         self._down = down
         self._jitter = jitter
-        self._trouble = ""
+        self.trouble = ""  # of the last attempt or connection
         self._stopping = False
         login: Any = _Login(name, self._login)
         factory: Any = Factory.forProtocol(_Established)
@@ -172,11 +172,11 @@ class Link:
                 raise Closed("lost, or not wanted any more, while it was made ready")
         except BaseException as error:  # cancellation too: nothing half-open stays behind
             self._turn += 1
-            self._trouble = f"Cannot connect to {address}: {_words(error)}"
+            self.trouble = f"Cannot connect to {address}: {_words(error)}"
             if not isinstance(error, EXPECTED):
                 _log.failure("{name}: a mistake while connecting", name=self.name)
             if protocol.transport is not None:
-                protocol.give_up(self._trouble)
+                protocol.give_up(self.trouble)
             raise
         self.protocol = protocol
         protocol.on_lost(lambda reason: self._lost(protocol, reason))
@@ -187,7 +187,7 @@ class Link:
     def _lost(self, protocol: AmqpProtocol, reason: str) -> None:
         if self.protocol is protocol:
             self.protocol = None
-            self._trouble = f"Lost {self.address}: {reason}"
+            self.trouble = f"Lost {self.address}: {reason}"
             self._down(reason)
 
     def _next_try(self, attempt: int) -> float:
@@ -196,7 +196,7 @@ class Link:
         _log.warn(
             "{name}: {trouble}; next try in {delay:.1f} s at {following}",
             name=self.name,
-            trouble=self._trouble,
+            trouble=self.trouble,
             delay=delay,
             following=following,
         )

@@ -77,6 +77,11 @@ class EmbeddedBroker:
     def description(self) -> str:
         return f"embedded broker in {self._path} (SQLite {sqlite3.sqlite_version})"
 
+    @property
+    def trouble(self) -> str:
+        """Never any: it is started, or its start has failed."""
+        return ""
+
     async def start(self) -> None:
         """Open the file. Raises ConfigError if another process has it open, DatabaseUnavailable if it cannot be."""
         await self._changing.acquire()
