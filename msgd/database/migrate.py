@@ -8,6 +8,8 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from msgd.database.store import Transaction
 
@@ -23,6 +25,13 @@ def configuration(connection: Transaction) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def standing(connection: Transaction) -> tuple[str | None, str]:
+    """The revision of ``connection``'s schema (None: it is empty), and the newest that there is; nothing is changed."""
+    newest = ScriptDirectory.from_config(configuration(connection)).get_current_head()
+    assert newest is not None
+    return MigrationContext.configure(connection).get_current_revision(), newest
 
 
 def upgrade(connection: Transaction) -> None:
