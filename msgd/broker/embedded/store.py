@@ -63,6 +63,10 @@ class Kept(Struct, frozen=True):
     messages: int
 
 
+class InUse(ConfigError):
+    """Another process has the broker's file."""
+
+
 class Lock:
     """Keeps a second process off a broker's file; gone with the process, however it ends."""
 
@@ -71,14 +75,14 @@ class Lock:
         self._file: IO[bytes] | None = None
 
     def take(self) -> None:
-        """Raises ConfigError if another process has the lock."""
+        """Raises InUse if another process has the lock."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise ConfigError(
+            raise InUse(
                 "the embedded broker lives in one process, and another one has its file open: stop that one, or set "
                 "an amqp:// URL to run several",
                 where=str(self._path),
