@@ -1,16 +1,19 @@
 """The ``msgd`` command: one module a group of commands.
 
 ================  =========================================================================
-``main``          the command and its options
-``running``       a coroutine under the reactor, errors to exit codes
+``main``          the command, its options, the table of commands
+``exits``         exit codes, and the line that explains an error
+``running``       a coroutine under the reactor: errors and signals to exit codes
 ``server``        which server to talk to, and as whom
+``values``        what is given on the command line
 ``output``        what is printed: data to stdout, all else to stderr
+``following``     a job shown to its end
 ``crawl``         ``crawl``
 ``submit``        ``submit``
 ``jobs``          ``jobs list|show|cancel|retry|results``
 ``events``        ``watch``, ``publish``
 ``token``         ``token``
 ``check``         ``check``
-``demo``          ``demo``, on ``sample_site``
+``demo``          ``demo``, on ``sample_site`` and ``sample_pages``
 ================  =========================================================================
 """

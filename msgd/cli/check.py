@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from msgspec import Struct
-from rich.markup import escape
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 
 from msgd.app.adapters import Adapters
-from msgd.cli.output import out, print_json, printable
-from msgd.cli.running import DONE, UNREACHABLE, WRONG_INPUT, run
+from msgd.app.daemons import keys
+from msgd.cli.exits import DONE, UNREACHABLE, WRONG_INPUT, exit_code
+from msgd.cli.output import out, plain, print_json
+from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.client import Client
 from msgd.config import Settings, without_password
+from msgd.database import Database, Transaction
+from msgd.database.migrate import standing
 from msgd.errors import ConfigError, MsgdError, Unavailable
-from msgd.notifier.auth import check_exposure, read_secret
+from msgd.notifier.auth import check_exposure
 
 PATIENCE_S: Final = 5.0
 """How long a server may take to answer before it counts as not answering."""
+
+SQLITE: Final = "sqlite:///"
 
 
 class Finding(Struct, frozen=True):
@@ -41,38 +47,40 @@ class Finding(Struct, frozen=True):
 def check(server: Server, as_json: bool) -> None:
     """Check the configuration, and ask each server that it names.
 
+    Nothing is started or made; but a RabbitMQ gets msgd's exchanges and queues, to see that it may.
+
     Exit code 2: something is wrong in the configuration; 3: a server does not answer.
     """
 
     async def command(reactor: Any) -> int:
-        worst = DONE
+        worst: int = DONE
         async for finding in _findings(server, reactor):
             worst = worst or finding.code
             if as_json:
                 print_json(finding)
             else:
                 mark = "[green]✓[/green]" if finding.good else "[red]✗[/red]"
-                out.print(f"{mark} {finding.name:<14} {escape(printable(finding.detail))}")
+                out.print(f"{mark} {finding.name:<15}{plain(finding.detail)}")
         return worst
 
     run(command)
 
 
-async def _findings(server: Server, reactor: Any) -> Any:
+async def _findings(server: Server, reactor: Any) -> AsyncIterator[Finding]:
     try:
         settings = server.settings
     except ConfigError as error:
         yield Finding("configuration", False, error.message, WRONG_INPUT)
         return
     yield Finding("configuration", True, "every section and key is known")
-    adapters = Adapters(settings, reactor, "check")
-    for name, look in (
-        ("state folder", lambda: succeed(settings).addCallback(_state_folder)),
+    looks: tuple[tuple[str, Callable[[], Awaitable[str]]], ...] = (
+        ("state folder", lambda: _state_folder(settings)),
         ("access", lambda: _access(settings)),
-        ("database", lambda: _database(adapters, settings)),
-        ("broker", lambda: _broker(adapters, settings)),
+        ("database", lambda: _database(settings, reactor)),
+        ("broker", lambda: _broker(settings, reactor)),
         ("notifier", lambda: _notifier(server.client(reactor))),
-    ):
+    )
+    for name, look in looks:
         yield await _look(name, look, reactor)
 
 
@@ -82,54 +90,92 @@ async def _look(name: str, look: Callable[[], Awaitable[str]], reactor: Any) -> 
 
     try:
         return Finding(name, True, await Deferred.fromCoroutine(looking()).addTimeout(PATIENCE_S, reactor))
-    except (TimedOut, CancelledError):
+    except TimedOut:
         return Finding(name, False, f"no answer within {PATIENCE_S:.0f} s", UNREACHABLE)
-    except Unavailable as error:
-        return Finding(name, False, error.message, UNREACHABLE)
+    except CancelledError:
+        raise
     except MsgdError as error:
         where = f"{error.where}: " if error.where and error.where not in error.message else ""
-        return Finding(name, False, where + error.message, WRONG_INPUT)
+        return Finding(name, False, where + error.message, exit_code(error))
+    except Exception as error:  # a driver's own: a wrong password, a database that is not there
+        words = str(getattr(error, "orig", error)).strip() or type(error).__name__
+        return Finding(name, False, words.splitlines()[0], UNREACHABLE)
 
 
-def _state_folder(settings: Settings) -> str:
+async def _state_folder(settings: Settings) -> str:
     folder = Path(settings.state.dir)
+    there = next(one for one in (folder, *folder.parents) if one.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        if there == folder:
+            with tempfile.TemporaryFile(dir=folder):
+                return str(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}", where="state.dir") from None
-    return str(folder)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{folder} is not there, and {there} cannot be written", where="state.dir")
+    return f"{folder}, which is made at the first start"
 
 
 async def _access(settings: Settings) -> str:
     auth = settings.auth
-    if auth.secret_file:
-        read_secret(Path(auth.secret_file))
-        return f"tokens signed with the secret in {auth.secret_file}"
-    if auth.configured:
-        return f"tokens verified with the keys of {auth.keys_file or auth.jwks_url}"
-    check_exposure(settings.notifier.listen)
-    return "loopback only, with a secret of its own in the state folder"
+    if not auth.configured:
+        check_exposure(settings.notifier.listen)
+        return "loopback only, with a secret of its own in the state folder"
+    keys(settings)
+    if _open_to_all(Path(auth.secret_file)):
+        raise ConfigError(
+            f"{auth.secret_file} can be read by everybody on this machine, who can then make tokens: "
+            f"chmod o= {auth.secret_file}",
+            where="auth.secret_file",
+        )
+    return f"tokens signed with the secret in {auth.secret_file}"
 
 
-async def _database(adapters: Adapters, settings: Settings) -> str:
-    await adapters.database.start()
+def _open_to_all(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o007)
+
+
+async def _database(settings: Settings, reactor: Any) -> str:
+    url = settings.database.url
+    shown = without_password(url)
+    if _is_to_be_made(url):
+        return f"{shown}, which is made at the first start"
+    found: list[tuple[str | None, str]] = []
+
+    def look(transaction: Transaction) -> None:
+        found.append(standing(transaction))
+
+    database = Database(url, reactor=reactor, threads=1, prepare=look)
     try:
-        head = await adapters.journal.head()
-        return f"{without_password(settings.database.url)}, {head.pos:,} events were recorded"
+        await database.start()
     finally:
-        await adapters.database.stop()
+        await database.stop()
+    revision, newest = found[-1]
+    if revision is None:
+        return f"{shown}, empty: its tables are made at the first start"
+    if revision == newest:
+        return shown
+    return f"{shown}, which the next start brings from {revision} to {newest}"
 
 
-async def _broker(adapters: Adapters, settings: Settings) -> str:
+def _is_to_be_made(url: str) -> bool:
+    return url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).exists()
+
+
+async def _broker(settings: Settings, reactor: Any) -> str:
     if settings.broker.embedded:
-        return "embedded: all daemons run in one process (twistd msgd)"
+        return "embedded: all services run in one process (twistd msgd)"
+    broker = Adapters(settings, reactor, "check").broker
     try:
-        await adapters.broker.start()
-        return adapters.broker.description
+        await broker.start()
+        return broker.description
+    except CancelledError:
+        trouble = (
+            broker.trouble or f"no answer within {PATIENCE_S:.0f} s from {without_password(settings.broker.url[0])}"
+        )
+        raise Unavailable(trouble) from None
     finally:
-        await adapters.broker.stop()
+        await broker.stop()
 
 
 async def _notifier(client: Client) -> str:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from twisted.internet.defer import CancelledError
 
-from msgd.cli.following import Bar, follow
-from msgd.cli.output import out, print_json, result_line, say
+from msgd.cli.exits import DONE
+from msgd.cli.following import Screen, follow
+from msgd.cli.output import out, result_line, say
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.client import Client
 from msgd.errors import ConfigError
 
 _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
+_LIMITS: Final = {"max_pages": "the most pages it may take", "max_seconds": "the most seconds it may take"}
 _ATTRIBUTE: Final = re.compile(r"(.*)::attr\(([\w:-]+)\)", re.DOTALL)
 
 
@@ -49,10 +52,12 @@ def crawl(server: Server, /, url: str, csv_file: Path | None, as_json: bool, det
 
     Ctrl-C leaves the crawl running: msgd watch and msgd jobs cancel go on from there.
     """
+    if csv_file is not None:
+        check_writable(csv_file)
     if "://" not in url:
         url = f"http://{url}"
     params = crawl_params(url, given)
-    run(lambda reactor: _crawl(server.client(reactor), reactor, params, csv_file, as_json, detach))
+    run(lambda reactor: _crawl(server.client(reactor), params, csv_file, as_json, detach))
 
 
 def crawl_params(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,62 +77,77 @@ def crawl_params(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return params
 
 
-async def _crawl(
-    client: Client, reactor: Any, params: dict[str, Any], csv_file: Path | None, as_json: bool, detach: bool
-) -> int:
+async def _crawl(client: Client, params: dict[str, Any], csv_file: Path | None, as_json: bool, detach: bool) -> int:
     job = (await client.submit("crawl", params))["id"]
     if detach:
         out.print(job)
-        return 0
+        return DONE
     say(f"job {job}", style="dim")
-    trigger = reactor.addSystemEventTrigger(
-        "before",
-        "shutdown",
-        lambda: say(f"The crawl goes on. See it with: msgd watch job.{job}; end it with: msgd jobs cancel {job}"),
-    )
     try:
-        code = await follow_crawl(client, job, params["url"], as_json=as_json)
-    finally:
-        reactor.removeSystemEventTrigger(trigger)
+        code = await follow_crawl(client, job, as_json=as_json)
+    except CancelledError:
+        say(f"The crawl goes on. See it with: msgd watch job.{job} --since 0")
+        say(f"Its results so far: msgd jobs results {job}; its end: msgd jobs cancel {job}")
+        raise
     if csv_file is not None:
         await write_csv(client, job, csv_file)
     return code
 
 
-async def follow_crawl(client: Client, job: str, label: str, *, as_json: bool) -> int:
+async def follow_crawl(client: Client, job: str, *, as_json: bool) -> int:
     """Show a crawl to its end: results to stdout, a bar and a summary to stderr; returns the exit code."""
     summary: dict[str, Any] = {}
-    bar = Bar(label)
 
-    def show(type_: str, message: Mapping[str, Any]) -> None:
+    def show(screen: Screen, message: Mapping[str, Any]) -> None:
+        type_, data = message["type"], message["data"]
         if type_ == "result":
             if as_json:
-                print_json({**message["data"], "seq": message["seq"], "time": message["time"]})
+                screen.json({**data, "seq": message["seq"], "time": message["time"]})
             else:
-                out.print(result_line(message["data"]))
-        elif type_ == "page" and message["data"].get("error"):
-            problem = message["data"]["error"]
-            reason = problem.get("message", problem) if isinstance(problem, dict) else problem
-            say(f"{message['data']['url']}: {reason}", style="yellow")
-        elif type_ == "done" and isinstance(message["data"], dict):
-            summary.update(message["data"])
+                screen.data(result_line(data))
+        elif type_ == "page" and data.get("error"):
+            screen.note(f"{data['url']}: {data['error']}")
+        elif type_ == "done":
+            summary.update(data["result"])
 
-    code = await follow(client, job, bar=bar, show=show)
-    if code == 0:
-        counts = summary.get("result", summary)
-        told = ", ".join(f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int) and value)
-        say(f"done: {told}" if told else "done", style="green")
+    code = await follow(client, job, show)
+    if code == DONE:
+        say(f"done: {told(summary)}", style="green")
     return code
+
+
+def told(summary: Mapping[str, Any]) -> str:
+    """What came of a crawl, in a line."""
+    counts = [
+        f"{summary[name]:,} {name if summary[name] != 1 else name[:-1]}"
+        for name in ("pages", "errors", "results", "redirects")
+        if summary.get(name) or name in ("pages", "results")
+    ]
+    limit = _LIMITS.get(summary.get("ended", ""))
+    return ", ".join(counts) + f" in {summary['seconds']:,} s" + (f"; it stopped at {limit}" if limit else "")
+
+
+def check_writable(path: Path) -> None:
+    """Raises ConfigError if a file cannot be written: better now than after a crawl of hours."""
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if not there:
+        path.unlink()
 
 
 async def write_csv(client: Client, job: str, path: Path) -> None:
     """Save the job's results as CSV. Raises ConfigError if the file cannot be written."""
-    rows = -1
     try:
         with path.open("wb") as file:
-            async for line in client.results(job, "csv"):
-                file.write(line + b"\r\n")
-                rows += 1
+            async for piece in client.export(job, "csv"):
+                file.write(piece)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", where=str(path)) from None
-    say(f"{max(rows, 0):,} rows in {path}")
+        raise _unwritable(path, error) from None
+    say(f"The results are in {path}")
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be written: {error.strerror}", where=str(path))

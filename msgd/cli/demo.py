@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import socket
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from msgd.app.adapters import BROKER_FILE, Adapters
+from msgd.app.adapters import Adapters
 from msgd.app.daemons import all_in_one
-from msgd.broker.embedded.store import Lock
+from msgd.app.listening import PortInUse
+from msgd.broker.embedded.store import InUse
 from msgd.cli.crawl import crawl_params, follow_crawl
-from msgd.cli.output import err, say
+from msgd.cli.output import say
 from msgd.cli.running import run
 from msgd.cli.sample_site import EMAIL, PRICE, SampleSite
 from msgd.client import Client
-from msgd.config import load
-from msgd.errors import ConfigError
+from msgd.config import Settings, load
 from msgd.notifier.auth import make_token, own_secret
+from msgd.work.parts import Parts
 
 FIRST_PORT: Final = 8080
 PORTS: Final = 50
@@ -39,80 +40,100 @@ SAMPLE_MATCH: Final = (f"price={PRICE}", f"email={EMAIL}")
               show_default=True, help="Where its data lie.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Leave when the crawl has ended.")
 def demo(url: str | None, regexes: tuple[str, ...], folder: Path, once: bool) -> None:
-    """Start everything in this process, crawl a sample site (or URL), and stay up with the dashboard until Ctrl-C."""
+    """Start everything in this process, crawl a sample site (or URL), show the dashboard.
+
+    It stays up until Ctrl-C. Several demos may run at the same time.
+    """
     run(lambda reactor: _demo(reactor, url, regexes, folder, once))
 
 
 async def _demo(reactor: Any, url: str | None, regexes: tuple[str, ...], folder: Path, once: bool) -> int:
-    folder = _free_folder(folder)
-    port = _free_port()
-    settings = load(
-        None,
-        {
-            "MSGD_STATE_DIR": str(folder),
-            "MSGD_NOTIFIER_LISTEN": f"tcp:{port}:interface=127.0.0.1",
-            "MSGD_NETWORK_ALLOW": "127.0.0.0/8, ::1/128",  # the sample site is on loopback
-        },
-    )
-    site = SampleSite(reactor)
-    parts = all_in_one(Adapters(settings, reactor, "demo"))
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(parts.stop()))
-    if url is None:
-        await site.start()
-    await parts.start()
-    token = make_token(own_secret(Path(settings.secret_file)), sub="demo", can=["admin:#"], ttl_s=TOKEN_S)
-    dashboard = f"http://127.0.0.1:{port}/#token={token}"
-    client = Client(reactor, f"http://127.0.0.1:{port}", token)
-    target = url if url is not None else site.url
-    if "://" not in target:
-        target = f"http://{target}"
-    match = regexes or (() if url else SAMPLE_MATCH)
-    given = {"regexes": match, "css": (), "xpath": (), "text": (), "delay": None if url else "0"}
-    params = crawl_params(target, {**given, "max_pages": None, "depth": None, "concurrency": None})
-    if url is None:
-        params["depth"] = site.depth
-    job = (await client.submit("crawl", params))["id"]
-    say(f"Crawling {target}, job {job}")
-    code = await follow_crawl(client, job, target, as_json=False)
-    await client.close()
-    if not once:
-        say("The dashboard is at")
-        err.print(dashboard, style="bold cyan", soft_wrap=True)
-        say("Press Ctrl-C to leave.", style="dim")
-        await Deferred()  # until the reactor stops
-    await parts.stop()
-    await site.stop()
-    return code
-
-
-def _free_folder(wanted: Path) -> Path:
-    """``wanted``, or a folder of its own while another demo holds that one."""
-    lock = Lock(wanted.absolute() / BROKER_FILE)
-    try:
-        lock.take()
-    except ConfigError:
-        other = Path(tempfile.mkdtemp(prefix="msgd-demo-"))
-        say(f"{wanted} is in use by another demo: this one keeps its data in {other}", style="yellow")
-        return other
-    lock.release()
-    return wanted
-
-
-def _free_port() -> int:
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        with _bound(port) as free:
-            if free:
-                return port
-    raise ConfigError(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all in use")
-
-
-@contextmanager
-def _bound(port: int) -> Iterator[bool]:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    async with _everything(reactor, folder) as settings, _sample(reactor, serve=url is None) as site:
+        server = f"http://127.0.0.1:{settings.notifier.listen[0].split(':')[1]}"
+        secret = own_secret(Path(settings.secret_file))
+        token = make_token(secret, sub="demo", can=["admin:#"], ttl_s=TOKEN_S)
+        client = Client(reactor, server, token)
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            yield False
+            code = await _crawl(client, site, url, regexes)
+        finally:
+            await client.close()
+        if not once:
+            say("The dashboard is at")
+            say(f"{server}/#token={token}", style="bold cyan")
+            say("Press Ctrl-C to leave.", style="dim")
+            try:
+                await Deferred()  # until Ctrl-C
+            except CancelledError:
+                pass
+        return code
+
+
+async def _crawl(client: Client, site: SampleSite, url: str | None, regexes: tuple[str, ...]) -> int:
+    given: dict[str, Any] = dict.fromkeys(("css", "xpath", "text"), ()) | {"max_pages": None, "concurrency": None}
+    if url is None:
+        target, match = site.url, regexes or SAMPLE_MATCH
+        given |= {"delay": "0", "depth": site.depth}
+    else:
+        target, match = url if "://" in url else f"http://{url}", regexes
+        given |= {"delay": None, "depth": None}
+    job = (await client.submit("crawl", crawl_params(target, {**given, "regexes": match})))["id"]
+    say(f"Crawling {target}, job {job}")
+    return await follow_crawl(client, job, as_json=False)
+
+
+# -- what runs meanwhile ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _sample(reactor: Any, *, serve: bool) -> AsyncIterator[SampleSite]:
+    site = SampleSite(reactor)
+    if serve:
+        await site.start()
+    try:
+        yield site
+    finally:
+        await site.stop()
+
+
+@asynccontextmanager
+async def _everything(reactor: Any, folder: Path) -> AsyncIterator[Settings]:
+    """All services, in ``folder`` or, while another demo holds that, in a folder of their own; on the first port
+    that is free. Raises PortInUse if none is."""
+    own: str | None = None
+    try:
+        try:
+            settings, parts = await _on_a_port(reactor, folder)
+        except InUse:
+            own = tempfile.mkdtemp(prefix="msgd-demo-")
+            say(f"{folder} is in use by another demo: this one keeps its data in {own} while it runs", style="yellow")
+            settings, parts = await _on_a_port(reactor, Path(own))
+        try:
+            yield settings
+        finally:
+            await parts.stop()
+    finally:
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+async def _on_a_port(reactor: Any, folder: Path) -> tuple[Settings, Parts]:
+    """All services, started. The port is taken or not: to look first would leave time for somebody else."""
+    port = FIRST_PORT
+    while True:
+        settings = load(
+            None,
+            {
+                "MSGD_STATE_DIR": str(folder),
+                "MSGD_NOTIFIER_LISTEN": f"tcp:{port}:interface=127.0.0.1",
+                "MSGD_NETWORK_ALLOW": "127.0.0.0/8, ::1/128",  # the sample site is on loopback
+            },
+        )
+        parts = all_in_one(Adapters(settings, reactor, "demo"))
+        try:
+            await parts.start()
+        except PortInUse:
+            port += 1
+            if port == FIRST_PORT + PORTS:
+                raise
         else:
-            yield True
+            return settings, parts

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 import msgspec
-from rich.markup import escape
 
-from msgd.cli.output import out, print_json, printable, say, when
-from msgd.cli.running import DONE, run
+from msgd.cli.exits import DONE, JOB_FAILED
+from msgd.cli.output import out, plain, print_json, say, when
+from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
-from msgd.client import Watch
-from msgd.messages.events import ENDS
+from msgd.cli.values import json_or_text
+from msgd.client import Client, Watch
+from msgd.messages import events
 
 
 @click.command()
 @click.argument("topics", metavar="TOPIC...", nargs=-1, required=True)
 @click.option("--since", metavar="CURSOR", help='After that cursor; "0": from the first event kept. Default: from now.')
-@click.option("--until-end", is_flag=True, help="Leave when a watched job has ended.")
+@click.option("--until-end", is_flag=True, help="Leave when a watched job has ended; code 1 if not with done.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the cursor to resume from.")
 @pass_server
 def watch(server: Server, topics: tuple[str, ...], since: str | None, until_end: bool, as_json: bool) -> None:
     """Print what happens on topics, such as job.ID, room.kitchen or app.invoice.*, until Ctrl-C."""
 
-    async def command(reactor: Any) -> int:
-        watching = Watch(server.client(reactor), topics, since=since, jitter=random.random, patient=False,
-                         on_status=_status)  # fmt: skip
-        async for message in watching:
-            if message.get("op") in ("event", "gap", "state"):
-                print_json(message) if as_json else _print(message)
-            elif message.get("op") == "subscribed":
-                say(f"watching {message['topic']}", style="dim")
-            if until_end and message.get("op") == "event" and message["type"] in ENDS:
-                await watching.stop()
-                break
-        return DONE
+    run(lambda reactor: _watch(server.client(reactor), topics, since, until_end, as_json))
 
-    run(command)
+
+async def _watch(client: Client, topics: Sequence[str], since: str | None, until_end: bool, as_json: bool) -> int:
+    watching = Watch(client, topics, since=since, jitter=random.random, patient=False, on_status=_status)
+    told: set[str] = set()
+    try:
+        async for message in watching:
+            if message["op"] != "subscribed":
+                print_json(message) if as_json else _print(message)
+            elif message["topic"] not in told:
+                told.add(message["topic"])
+                say(f"watching {message['topic']}", style="dim")
+            if until_end and message["op"] == "event" and message["type"] in events.ENDS:
+                return DONE if message["type"] == events.DONE else JOB_FAILED
+    finally:
+        await watching.stop()
+    return DONE
 
 
 def _status(text: str) -> None:
@@ -55,11 +60,11 @@ def _print(message: Mapping[str, Any]) -> None:
     elif message["op"] == "state":
         say(f"{message['topic']}: {message['job']['state']}", style="dim")
     else:
-        data = printable(msgspec.json.encode(message["data"]).decode())
-        number = "" if message["seq"] is None else f"#{message['seq']}"
+        number = "" if message["seq"] is None else f" #{message['seq']}"
+        data = msgspec.json.encode(message["data"]).decode()
         out.print(
-            f"[dim]{when(message['time'])}[/dim] {escape(message['topic'])} {number} "
-            f"[bold]{escape(printable(message['type']))}[/bold] {escape(data)}"
+            f"[dim]{when(message['time'])}[/dim] {plain(message['topic'])}{number} "
+            f"[bold]{plain(message['type'])}[/bold] {plain(data)}"
         )
 
 
@@ -71,15 +76,9 @@ def _print(message: Mapping[str, Any]) -> None:
 @pass_server
 def publish(server: Server, topic: str, type_: str, data: str | None, id_: str) -> None:
     """Publish an event of TYPE on TOPIC. DATA is JSON where it reads as JSON, else text."""
-    value: Any = None
-    if data is not None:
-        try:
-            value = msgspec.json.decode(data.encode())
-        except msgspec.DecodeError:
-            value = data
 
     async def command(reactor: Any) -> int:
-        await server.client(reactor).publish(topic, type_, value, id_=id_)
+        await server.client(reactor).publish(topic, type_, None if data is None else json_or_text(data), id_=id_)
         return DONE
 
     run(command)

@@ -4,47 +4,59 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
-from msgd.cli.output import err, printable, say
-from msgd.cli.running import DONE, JOB_FAILED
+from msgd.cli.exits import DONE, JOB_FAILED
+from msgd.cli.output import above, err, out, print_json, printable, say
 from msgd.client import Client, Watch
-from msgd.messages.events import ENDS
+from msgd.messages.events import ENDS, PROGRESS, RETRYING
 
-ShowEvent = Callable[[str, Mapping[str, Any]], None]
-"""Gets the type and the message of each kept event of the job."""
+BAR_WIDTHS: Final = (8, 30)
+"""The bar takes a fifth of the terminal, within these bounds."""
+
+BESIDE: Final = 24
+"""What stands on the bar's line beside the bar and the type's own figures: spinner, count, time."""
 
 
-class Bar:
-    """The progress of one job on stderr; silent where no terminal is."""
+class Screen:
+    """Where a job is shown: its data on stdout, and under them, if somebody looks, a bar on stderr."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self) -> None:
+        least, most = BAR_WIDTHS
+        bar = min(most, max(least, err.width // 5))
+        figures = Column(no_wrap=True, overflow="ellipsis", max_width=max(1, err.width - bar - BESIDE))
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[more]}"),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=figures),
             TimeElapsedColumn(),
             console=err,
             transient=True,
             disable=not err.is_terminal,
+            # rich would send stdout to the terminal even where it is a file.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._task: TaskID = self._progress.add_task(printable(label), total=None, more="")
+        self._above = err.is_terminal and out.is_terminal
+        self._task: TaskID = self._progress.add_task("", total=None, figures="")
 
-    def start(self) -> None:
+    def __enter__(self) -> Screen:
         self._progress.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
-    def show(self, fields: Mapping[str, Any]) -> None:
+    def progress(self, fields: Mapping[str, Any]) -> None:
         """``done`` and ``total`` move the bar; whatever else the type tells stands beside it."""
-        total = fields.get("total")
-        done = fields.get("done", 0)
-        more = "  ".join(
+        total, done = fields.get("total"), fields.get("done", 0)
+        figures = "  ".join(
             f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
             for name, value in fields.items()
             if name not in ("done", "total") and isinstance(value, (int, float, str)) and value
@@ -53,56 +65,69 @@ class Bar:
             self._task,
             total=total if isinstance(total, (int, float)) else None,
             completed=done if isinstance(done, (int, float)) else 0,
-            more=printable(more)[:60],
+            figures=printable(figures),
         )
 
-    def print(self, markup: str) -> None:
-        """A line of the person's, above the bar."""
-        self._progress.console.print(markup)
+    def data(self, markup: str) -> None:
+        """A line for stdout; on a terminal above the bar."""
+        if self._above:
+            above(markup)
+        else:
+            out.print(markup)
+
+    def json(self, value: Any) -> None:
+        """The same, as JSON."""
+        if self._above:
+            above(Text(msgspec.json.encode(value).decode()))
+        else:
+            print_json(value)
+
+    def note(self, text: str) -> None:
+        """A line for the person, on stderr."""
+        say(text, style="yellow")
 
 
-async def follow(client: Client, job: str, *, bar: Bar, show: ShowEvent) -> int:
-    """Show a job to its end; returns the exit code. Raises what Watch raises."""
-    topic = f"job.{job}"
-    watch = Watch(client, [topic], since="0", jitter=random.random, on_status=_status(bar))
+ShowEvent = Callable[[Screen, Mapping[str, Any]], None]
+"""Shows a kept event of the job."""
+
+
+async def follow(client: Client, job: str, show: ShowEvent) -> int:
+    """Show the latest run of a job to its end; returns the exit code. Raises what Watch raises."""
+    watch = Watch(client, [f"job.{job}"], since="0", jitter=random.random, on_status=lambda text: _status(screen, text))
     run = 0
-    bar.start()
-    try:
-        async for message in watch:
-            op = message.get("op")
-            if op == "state":
-                run = message["job"].get("run") or run
-                progress = message["job"].get("progress")
-                if isinstance(progress, dict):
-                    bar.show(progress)
-            elif op == "gap":
-                bar.print(f"[yellow]earlier events are not kept any more ({message.get('reason')})[/yellow]")
-            elif op == "event":
-                type_, data = message["type"], message.get("data")
-                if type_ == "progress":
-                    bar.show(data or {})
-                    continue
-                show(type_, message)
-                if type_ in ENDS and (message.get("run") or run) >= run:
-                    return _end(type_, data)
-    finally:
-        bar.stop()
-        await watch.stop()
+    with Screen() as screen:
+        try:
+            async for message in watch:
+                op = message["op"]
+                if op == "state":
+                    run = max(run, message["job"]["run"])
+                    screen.progress(message["job"].get("progress") or {})
+                elif op == "gap":
+                    screen.note(f"earlier events are not kept any more ({message['reason']})")
+                elif op == "event" and message.get("run", run) >= run:
+                    run = message.get("run", run)
+                    type_, data = message["type"], message["data"]
+                    if type_ == PROGRESS:
+                        screen.progress(data or {})
+                        continue
+                    if type_ == RETRYING:
+                        screen.note(f"retrying: {data['message']}")
+                    show(screen, message)
+                    if type_ in ENDS:
+                        return _end(type_, data)
+        finally:
+            await watch.stop()
     return JOB_FAILED
 
 
-def _status(bar: Bar) -> Callable[[str], None]:
-    def tell(text: str) -> None:
-        if text != "connected":
-            bar.print(f"[yellow]{printable(text)}[/yellow]")
-
-    return tell
+def _status(screen: Screen, text: str) -> None:
+    if text != "connected":
+        screen.note(text)
 
 
 def _end(type_: str, data: Any) -> int:
     if type_ == "done":
         return DONE
-    error = data.get("error", data) if isinstance(data, dict) else {}
-    why = error.get("message", "") if isinstance(error, dict) else ""
+    why = data.get("message", "") if isinstance(data, dict) else ""
     say(f"{type_}: {why}" if why else type_, style="red")
     return JOB_FAILED

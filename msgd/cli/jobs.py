@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
-from rich.markup import escape
 
-from msgd.cli.output import out, print_json, printable, state, table, when
+from msgd.cli.exits import DONE
+from msgd.cli.output import briefly, out, pairs, plain, print_json, say, state, table, value, when
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
+
+ABOUT_CHARACTERS: Final = 500
+"""Of params in a list: they may be a megabyte, and --json has them whole."""
+
+STATES: Final = ("queued", "running", "waiting", "done", "failed", "cancelled")
+TIMES: Final = frozenset({"created", "not_before", "started", "ended"})
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, cancel and run jobs again."""
+    """List, show, cancel and run jobs again, take their results."""
 
 
 @jobs.command("list")
-@click.option("--state", "state_", type=click.Choice(["queued", "running", "waiting", "done", "failed", "cancelled"]))
-@click.option("--type", "type_", help="Only jobs of this type.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
+@click.option("--state", "state_", type=click.Choice(STATES))
+@click.option("--type", "type_", metavar="TYPE", help="Only jobs of this type.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @pass_server
 def list_(server: Server, state_: str | None, type_: str | None, limit: int, as_json: bool) -> None:
@@ -35,25 +42,39 @@ def list_(server: Server, state_: str | None, type_: str | None, limit: int, as_
         if as_json:
             for job in found:
                 print_json(job)
-            return 0
-        table(
-            ("ID", "TYPE", "STATE", "CREATED", "PROGRESS"),
-            ((job["id"], escape(job["type"]), state(job["state"]), when(job.get("created")), _progress(job))
-             for job in found),
-            empty="no jobs" + (" like that" if state_ or type_ else " yet: try msgd crawl URL"),
-        )  # fmt: skip
-        return 0
+        elif found:
+            rows = [
+                (
+                    job["id"],
+                    plain(job["type"]),
+                    state(job["state"]),
+                    briefly(job["created"]),
+                    _progress(job),
+                    _about(job),
+                )
+                for job in found
+            ]
+            table(("ID", "TYPE", "STATE", "CREATED", "PROGRESS", "ABOUT"), rows)
+        else:
+            say("no jobs" + (" like that" if state_ or type_ else " yet: try msgd crawl URL"))
+        return DONE
 
     run(command)
 
 
-def _progress(job: dict[str, Any]) -> str:
-    if job.get("error"):
-        return f"[red]{escape(printable(job['error'].get('message', '')))[:80]}[/red]"
-    progress = job.get("progress") or {}
-    if progress.get("total"):
-        return f"{progress.get('done', 0)} of {progress['total']}"
-    return str(progress.get("done", ""))
+def _progress(job: Mapping[str, Any]) -> str:
+    progress = job["progress"] if isinstance(job["progress"], dict) else {}
+    done, total = progress.get("done", ""), progress.get("total")
+    return plain(f"{done} of {total}" if total else str(done))
+
+
+def _about(job: Mapping[str, Any]) -> str:
+    """Why it failed, or what was asked."""
+    if job["error"]:
+        return f"[red]{plain(job['error']['message'])[:ABOUT_CHARACTERS]}[/red]"
+    params = job["params"] if isinstance(job["params"], dict) else {}
+    about = "  ".join(str(one) if name == "url" else f"{name}={value(one)}" for name, one in params.items() if one)
+    return plain(about[:ABOUT_CHARACTERS])
 
 
 @jobs.command()
@@ -61,31 +82,38 @@ def _progress(job: dict[str, Any]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @pass_server
 def show(server: Server, job: str, as_json: bool) -> None:
-    """Everything known of a job."""
+    """Everything known of JOB."""
 
     async def command(reactor: Any) -> int:
         found = await server.client(reactor).job(job)
         if as_json:
             print_json(found)
         else:
-            for name, value in found.items():
-                if value not in (None, "", []):
-                    out.print(f"[bold]{name}[/bold]  {escape(printable(str(value)))}")
-        return 0
+            pairs([(name, _shown(name, one)) for name, one in found.items() if one])
+        return DONE
 
     run(command)
+
+
+def _shown(name: str, given: Any) -> str:
+    if name == "state":
+        return state(given)
+    if name == "error":
+        return f"[red]{plain(given['message'])}[/red] ({plain(given['code'])})"
+    return plain(when(given) if name in TIMES else value(given))
 
 
 @jobs.command()
 @click.argument("job")
 @pass_server
 def cancel(server: Server, job: str) -> None:
-    """End a job that is queued, running or waiting."""
+    """End JOB, be it queued, running or waiting; prints its state."""
 
     async def command(reactor: Any) -> int:
         found = await server.client(reactor).cancel(job)
-        out.print(state(found.get("state", "cancelled")))
-        return 0
+        ending = found["cancel_requested"] and not found["ended"]
+        out.print("cancelling" if ending else state(found["state"]))
+        return DONE
 
     run(command)
 
@@ -94,12 +122,11 @@ def cancel(server: Server, job: str) -> None:
 @click.argument("job")
 @pass_server
 def retry(server: Server, job: str) -> None:
-    """Run a job that has ended again, from its beginning."""
+    """Run JOB, which has ended, again from its beginning; prints its state."""
 
     async def command(reactor: Any) -> int:
-        found = await server.client(reactor).retry(job)
-        out.print(state(found.get("state", "queued")))
-        return 0
+        out.print(state((await server.client(reactor).retry(job))["state"]))
+        return DONE
 
     run(command)
 
@@ -109,12 +136,12 @@ def retry(server: Server, job: str) -> None:
 @click.option("--format", "format_", type=click.Choice(["ndjson", "json", "csv"]), default="ndjson", show_default=True)
 @pass_server
 def results(server: Server, job: str, format_: str) -> None:
-    """The results of a job, as they stand now, to stdout."""
+    """The results of JOB as they stand now, to stdout."""
 
     async def command(reactor: Any) -> int:
-        async for line in server.client(reactor).results(job, format_):
-            sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.flush()
-        return 0
+        async for piece in server.client(reactor).export(job, format_):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return DONE
 
     run(command)

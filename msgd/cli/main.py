@@ -1,25 +1,55 @@
-"""The ``msgd`` command and its options."""
+"""The ``msgd`` command and its options. A command's module is imported when it is called for: most need Twisted."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 from msgd import __version__
-from msgd.cli.check import check
-from msgd.cli.crawl import crawl
-from msgd.cli.demo import demo
-from msgd.cli.events import publish, watch
-from msgd.cli.jobs import jobs
-from msgd.cli.running import exit_code, explain
+from msgd.cli.exits import SIGNALLED, exit_code, explain
 from msgd.cli.server import Server
-from msgd.cli.submit import submit
-from msgd.cli.token import token
 from msgd.errors import MsgdError
 
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "crawl": ("crawl", "Crawl the site at URL and print what matches, as it is found."),
+    "submit": ("submit", "Submit a job of TYPE and print its id."),
+    "jobs": ("jobs", "List, show, cancel and run jobs again, take their results."),
+    "watch": ("events", "Print what happens on topics, such as job.ID, room.kitchen or app.invoice.*."),
+    "publish": ("events", "Publish an event of TYPE on TOPIC."),
+    "token": ("token", "Print a token for SUB."),
+    "check": ("check", "Check the configuration, and ask each server that it names."),
+    "demo": ("demo", "Start everything in this process, crawl a sample site (or URL), show the dashboard."),
+}
+"""Each command's module and what it does, in the order of the help text."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Commands(click.Group):
+    """The commands of the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself, imported."""
+        if cmd_name not in COMMANDS:
+            return None
+        module: Any = import_module(f"msgd.cli.{COMMANDS[cmd_name][0]}")
+        found: click.Command = getattr(module, cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What each does, out of the table: nothing is imported to be listed."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", metavar="FILE", help="Configuration file.  [default: $MSGD_CONFIG, or none]")
 @click.option("--url", metavar="URL", help="The server to talk to.  [default: $MSGD_URL, or what is configured]")
 @click.option("--token", metavar="T", help="The token to show it.  [default: $MSGD_TOKEN, or one of our own]")
@@ -33,14 +63,15 @@ def command(context: click.Context, config: str | None, url: str | None, token: 
     context.obj = Server(config, url, token)
 
 
-for each in (crawl, submit, watch, publish, jobs, token, check, demo):
-    command.add_command(each)
-
-
 def main() -> None:
     """The console script."""
     try:
-        command(prog_name="msgd")
+        sys.exit(command.main(prog_name="msgd", standalone_mode=False))
     except MsgdError as error:
         explain(error)
         sys.exit(exit_code(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(SIGNALLED + signal.SIGINT)

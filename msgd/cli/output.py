@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
-_STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+GUTTER: Final = "  "
+_STYLES: Final = {
+    "done": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "waiting": "cyan",
+    "queued": "dim",
+}
 
 
 def print_json(value: Any) -> None:
@@ -26,7 +35,12 @@ def print_json(value: Any) -> None:
 
 def say(text: str, *, style: str = "") -> None:
     """A line for the person at the terminal."""
-    err.print(escape(printable(text)), style=style or None)
+    above(plain(text), style=style)
+
+
+def above(shown: str | Text, *, style: str = "") -> None:
+    """A line on stderr, above the bar if there is one; the terminal folds it, so that it can be copied whole."""
+    err.print(shown, style=style or None, soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -34,36 +48,60 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def plain(text: str) -> str:
+    """Any text as rich markup that shows it, and nothing else."""
+    return escape(printable(text))
+
+
+def value(given: Any) -> str:
+    """Any JSON value as one line of text."""
+    return printable(given if isinstance(given, str) else msgspec.json.encode(given).decode())
+
+
 def state(name: str) -> str:
     """A job's state, coloured (rich markup)."""
     style = _STYLES.get(name)
-    return f"[{style}]{name}[/{style}]" if style else escape(name)
+    return f"[{style}]{name}[/{style}]" if style else plain(name)
 
 
-def when(time_ms: int | str | None) -> str:
-    """A time as the terminal's user reads it; the API's RFC 3339 or milliseconds since 1970."""
-    if time_ms is None:
-        return ""
-    if isinstance(time_ms, str):
-        moment = datetime.fromisoformat(time_ms)
-    else:
-        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def when(time: str) -> str:
+    """The API's RFC 3339 as the terminal's user reads it."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, empty: str) -> None:
-    """A table on stdout; ``empty`` is said where there is nothing to show. Cells are rich markup."""
-    made = Table(*head, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        made.add_row(*row)
-    if made.row_count:
-        out.print(made)
-    else:
-        say(empty)
+def briefly(time: str) -> str:
+    """The same where a terminal has little room: the time of a moment of today, else its day."""
+    moment, now = datetime.fromisoformat(time).astimezone(), datetime.now(UTC).astimezone()
+    if not out.is_terminal:
+        return when(time)
+    return moment.strftime("%H:%M:%S" if moment.date() == now.date() else "%Y-%m-%d")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout. Cells are rich markup. The last column is cut at the edge of a terminal, and in no file."""
+    cells = [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows]
+    titles = [Text(title, style="bold") for title in head]
+    widths = [max(cell_len(row[at].plain) for row in (titles, *cells)) for at in range(len(head) - 1)]
+    for row in (titles, *cells):
+        line = Text()
+        for cell, width in zip(row, widths, strict=False):
+            line.append_text(cell).append(" " * (width - cell_len(cell.plain)) + GUTTER)
+        line.append_text(row[-1])
+        line.rstrip()
+        if out.is_terminal:
+            line.truncate(out.width, overflow="ellipsis")
+        out.print(line)
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values on stdout, one a line. Values are rich markup."""
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, shown in rows:
+        out.print(f"[bold]{name:<{width}}[/bold]{GUTTER}{shown}")
 
 
 def result_line(data: Mapping[str, Any]) -> str:
     """A crawl's result as one line: name, value, and the page it was found on."""
-    name, value, url = (printable(str(data.get(field) or "")) for field in ("name", "value", "url"))
-    label = f"[bold]{escape(name)}[/bold]  " if name else ""
-    return f"{label}{escape(value)}  [dim]{escape(url)}[/dim]"
+    name, found, url = (plain(str(data.get(field) or "")) for field in ("name", "value", "url"))
+    label = f"[bold]{name}[/bold]{GUTTER}" if name else ""
+    return f"{label}{found}{GUTTER}[dim]{url}[/dim]"

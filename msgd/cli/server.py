@@ -1,4 +1,7 @@
-"""Which server to talk to, and as whom: ``--url`` and ``--token``, else what the configuration says."""
+"""Which server to talk to, and as whom: ``--url`` and ``--token``, else what the configuration says.
+
+What is slow to import is imported where it is needed: every command goes through here, also those that need none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,20 @@ import getpass
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from msgd.client import Client
 from msgd.config import Settings, load
 from msgd.errors import ConfigError
-from msgd.notifier.auth import make_token
+
+if TYPE_CHECKING:
+    from msgd.client import Client
 
 TOKEN_VARIABLE: Final = "MSGD_TOKEN"  # noqa: S105 - a name
 URL_VARIABLE: Final = "MSGD_URL"
 OWN_TOKEN_S: Final = 3600
-"""Life of a token that a command makes for itself from the secret file."""
+"""Life of a token that a command makes for itself from the secret file; what runs longer makes another."""
 
 
 class Server:
@@ -43,16 +47,28 @@ class Server:
         """The token given, else one of our own if the secret file can be read, else none."""
         if self._token:
             return self._token
+        secret = self._secret
+        if secret is None:
+            return ""
+        from msgd.notifier.auth import make_token
+
+        return make_token(secret, sub=_user(), can=["admin:#"], ttl_s=OWN_TOKEN_S)
+
+    @cached_property
+    def _secret(self) -> bytes | None:
+        """The server's secret, if it is the configured one's: another server's is none of ours."""
         if self._url:
-            return ""
+            return None
         try:
-            secret = Path(self.settings.secret_file).read_bytes()
+            return Path(self.settings.secret_file).read_bytes()
         except OSError:
-            return ""
-        return make_token(secret, sub=getpass.getuser(), can=["admin:#"], ttl_s=OWN_TOKEN_S)
+            return None
 
     def client(self, reactor: Any) -> Client:
-        return Client(reactor, self.url, self.token())
+        """A client of the server."""
+        from msgd.client import Client
+
+        return Client(reactor, self.url, self.token)
 
 
 def address(endpoint: str) -> str:
@@ -67,6 +83,14 @@ def address(endpoint: str) -> str:
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 - everywhere is also here
         host = "127.0.0.1"
     return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _user() -> str:
+    """Who calls, for the server's lists: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid-{os.getuid()}"
 
 
 pass_server = click.make_pass_decorator(Server)

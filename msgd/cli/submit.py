@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from msgd.cli.following import Bar, follow
-from msgd.cli.output import out, print_json, say
+from msgd.cli.exits import DONE
+from msgd.cli.following import Screen, follow
+from msgd.cli.output import out, say
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
-from msgd.client import Client
+from msgd.cli.values import json_object, pair
 
 
 @click.command()
@@ -31,46 +29,19 @@ def submit(
     high: bool, wait: bool,
 ) -> None:  # fmt: skip
     """Submit a job of TYPE and print its id. VALUE is JSON where it reads as JSON, else text."""
-    params = read_params(source) | dict(map(read_pair, pairs))
+    params = (json_object(source) if source else {}) | dict(map(pair, pairs))
 
     async def command(reactor: Any) -> int:
         client = server.client(reactor)
         answer = await client.submit(type_, params, key=key, delay_s=delay, priority="high" if high else "")
         if not wait:
             out.print(answer["id"])
-            return 0
+            return DONE
         say(f"job {answer['id']}", style="dim")
-        return await _wait(client, answer["id"], type_)
+        return await follow(client, answer["id"], _show)
 
     run(command)
 
 
-async def _wait(client: Client, job: str, label: str) -> int:
-    def show(_: str, message: Mapping[str, Any]) -> None:
-        print_json({name: message[name] for name in ("type", "seq", "time", "data")})
-
-    return await follow(client, job, bar=Bar(label), show=show)
-
-
-def read_params(source: str | None) -> dict[str, Any]:
-    """The JSON object in a file, or on standard input (``-``); nothing given: an empty one."""
-    if source is None:
-        return {}
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except OSError as error:
-        raise click.BadParameter(f"{source}: {error.strerror}", param_hint="--json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{source}: not a JSON object: {error}", param_hint="--json") from None
-
-
-def read_pair(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE``."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
-    try:
-        return name, msgspec.json.decode(value.encode())
-    except msgspec.DecodeError:
-        return name, value
+def _show(screen: Screen, message: Mapping[str, Any]) -> None:
+    screen.json({name: message[name] for name in ("type", "seq", "time", "data")})
