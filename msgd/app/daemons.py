@@ -11,6 +11,7 @@ from msgd.app.listening import InBackground, Listening
 from msgd.app.options import OneOfManyOptions, Options
 from msgd.app.service import DaemonService
 from msgd.config import Settings
+from msgd.errors import ConfigError
 from msgd.journal.interface import Retention
 from msgd.notifier.auth import SecretKeys, check_exposure, own_secret, read_secret
 from msgd.notifier.service import Notifier
@@ -108,6 +109,8 @@ def _door(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> list[Part]
 
 def keys(settings: Settings) -> SecretKeys:
     """What tokens are verified with. Raises ConfigError, also for a door open to a network without a configured key."""
+    if settings.auth.keys_file or settings.auth.jwks_url:
+        raise ConfigError("keys_file and jwks_url are not supported yet: set secret_file", where="auth")
     if settings.auth.secret_file:
         return SecretKeys(read_secret(Path(settings.auth.secret_file)))
     check_exposure(settings.notifier.listen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from msgd.work.parts import Part
 _log = Logger()
 
 
+class PortInUse(ConfigError):
+    """An endpoint on which somebody else listens."""
+
+
 class Listening:
     """Endpoints in Twisted's words (``tcp:8080:interface=127.0.0.1``), open from start to stop."""
 
@@ -27,14 +32,13 @@ class Listening:
         self._ports: list[Any] = []
 
     async def start(self) -> None:
-        """Raises ConfigError for an endpoint that cannot be opened."""
+        """Raises ConfigError for an endpoint that cannot be opened, PortInUse if that is because it is taken."""
         for description in self._descriptions:
             try:
                 self._ports.append(await serverFromString(self._reactor, description).listen(self._factory))
             except CannotListenError as error:
-                raise ConfigError(
-                    f"cannot listen on {description}: {error.socketError}", where="notifier.listen"
-                ) from None
+                kind = PortInUse if getattr(error.socketError, "errno", None) == errno.EADDRINUSE else ConfigError
+                raise kind(f"cannot listen on {description}: {error.socketError}", where="notifier.listen") from None
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"{description!r} is no endpoint: {error}", where="notifier.listen") from None
             _log.info("listening on {description}", description=description)
