@@ -1,5 +1,7 @@
 """The broker contract over RabbitMQ: a connection to publish, one to consume, one more per ordered consumer.
 
+Direct replies, should there be any, have one too (see :mod:`msgd.broker.amqp.direct`).
+
 A broker that has blocked a connection reads nothing from it, acknowledgements neither: hence two. An ordered consumer
 has its own, because only a cut connection gives deliveries back in their order (see :meth:`AmqpProtocol.cut`).
 """
@@ -20,6 +22,8 @@ from msgd.broker.amqp.channel import close_reason
 from msgd.broker.amqp.connection import Link, Prepare, retry_delay
 from msgd.broker.amqp.consumer import AmqpConsumer, OrderedConsumer
 from msgd.broker.amqp.declare import check_version, declare, ready_counts
+from msgd.broker.amqp.direct import PREFIX as DIRECT
+from msgd.broker.amqp.direct import DirectReplies
 from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.publisher import Publisher
 from msgd.broker.amqp.replies import AmqpReplyQueue
@@ -66,6 +70,7 @@ class AmqpBroker:
         self._connected = False
         self._blocked = ""  # the broker's reason
         self._publisher = Publisher()
+        self._direct = DirectReplies(lambda *how: self._link("reply", *how))
         self._publishing = self._link("publish", self._prepare_to_publish)
         self._consuming = self._link("consume", self._prepare_to_consume)
         self._declaring = DeferredLock()
@@ -77,14 +82,20 @@ class AmqpBroker:
         self._awaiting_stop: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
 
-    def _link(self, role: str, prepare: Prepare) -> Link:
+    def _link(
+        self,
+        role: str,
+        prepare: Prepare,
+        up: Callable[[], None] | None = None,
+        down: Callable[[str], None] | None = None,
+    ) -> Link:
         return Link(
             self._reactor,
             self._addresses,
             name=f"{self._name} ({role})",
             prepare=prepare,
-            up=self._up,
-            down=self._down,
+            up=up or self._up,
+            down=down or self._down,
             jitter=self._jitter,
         )
 
@@ -131,6 +142,7 @@ class AmqpBroker:
         for ordered in list(self._ordered):
             await ordered.stop()
         await self._consuming.stop()
+        await self._direct.stop()
         await self._publishing.stop()
         self._state = _State.STOPPED
         self._now_down("stopped")
@@ -250,6 +262,8 @@ class AmqpBroker:
 
     def publish(self, exchange: str, key: str, message: Message, *, mandatory: bool = False) -> Deferred[None]:
         """Fires when the broker has taken responsibility for the message."""
+        if not exchange and key.startswith(DIRECT) and self._publishing.protocol is not None:
+            return self._direct.publish(key, message)
         return self._publisher.publish(exchange, key, message, mandatory)
 
     def _bury(self, delivery: Delivery, reason: str) -> Deferred[None]:

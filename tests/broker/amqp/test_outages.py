@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pika
 from twisted.internet import defer, reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -15,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from msgd.broker import topology
 from msgd.broker.amqp import AmqpBroker
 from msgd.broker.interface import Delivery
-from msgd.errors import BrokerUnavailable, NotFound
+from msgd.errors import BrokerUnavailable, NotFound, Unroutable
 from msgd.messages.envelope import Message
 from tests.contract.broker import Inbox, Watcher, ack, message, numbers
 from tests.servers import rabbitmq
@@ -156,6 +157,37 @@ class SharedNodeTest(Case):
         await consumer.stop()
         await up
         self.assertTrue(broker.accepting)
+
+    async def test_direct_replies_that_end_connections(self) -> None:
+        """A direct reply that the broker cannot decode costs nothing but the replies' own connection, and its name is
+        given up; honest ones beside it arrive, in order."""
+        broker, teller = await self.opened(self.url)
+        caller = pika.BlockingConnection(pika.URLParameters(self.url))
+        self.addCleanup(caller.close)
+        channel = caller.channel()
+        arrived: list[int] = []
+        channel.basic_consume("amq.rabbitmq.reply-to", lambda *got: arrived.append(int(got[-1])), auto_ack=True)
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("", queue, b"", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+        _, properties, _ = channel.basic_get(queue, auto_ack=True)
+
+        honest, garbage = properties.reply_to, "amq.rabbitmq.reply-to.AAAA.AAAA"
+        names = [honest, garbage, honest, garbage, honest]
+        sent = [broker.publish("", name, message(number)) for number, name in enumerate(names)]
+        for name, one in zip(names, sent, strict=True):
+            if name == honest:
+                await one
+            else:
+                await self.assertFailure(one, Unroutable)
+        await self.assertFailure(broker.publish("", garbage, message(5)), Unroutable)
+        await broker.publish("", honest, message(6))
+        caller.process_data_events(time_limit=0)
+        self.assertEqual(list(dict.fromkeys(arrived)), [0, 2, 4, 6])
+        self.assertNotIn("disconnected", teller.told)
+
+        waiting = broker.publish("", "amq.rabbitmq.reply-to.BBBB.AAAA", message(7))
+        await broker.stop()
+        await self.assertFailure(waiting, BrokerUnavailable)
 
     async def test_publish_during_a_cut(self) -> None:
         """Publishes under way when the connection is cut are confirmed or fail with BrokerUnavailable; none hangs."""
