@@ -36,6 +36,19 @@ SKIPPED: Final = frozenset(_UNSEARCHED.split())
 _ENDING: Final = re.compile(r"[^?]*\.([A-Za-z0-9]{1,5})(?:\?|$)")
 
 
+def _expression(pattern: str) -> str:
+    """A pattern as a regular expression that is matched from the beginning of an address.
+
+    What follows a ``*`` is taken where it first fits, for good (an atomic group): a later place could only leave less
+    for the rest. Without that ``*a*a*a*a$`` would try all places, which takes for ever. Only what must stand at the
+    end is looked for from there.
+    """
+    ends = pattern.endswith("$")
+    first, *others = (re.escape(part) for part in re.split(r"\*+", pattern.removesuffix("$")))
+    last = rf".*{others.pop()}" if ends and others else ""
+    return first + "".join(rf"(?>.*?{part})" for part in others) + last + (r"\Z" if ends else "")
+
+
 class Pattern:
     """One ``allow`` or ``deny`` pattern."""
 
@@ -57,9 +70,7 @@ class Pattern:
             raise ValueError(
                 f"{text!r} begins neither with '/' (a path of the site) nor with 'http://', 'https://' or '//' (a host)"
             )
-        body, end = (source[:-1], "$") if source.endswith("$") else (source, "")
-        # Lazy, not possessive: "*a*a*a" against long runs of "a" is cubic at worst, which URL_LENGTH bounds.
-        self._match = re.compile(".*?".join(re.escape(part) for part in re.split(r"\*+", body)) + end, re.DOTALL).match
+        self._match = re.compile(_expression(source), re.DOTALL).match
 
     def matches(self, url: str, path: str) -> bool:
         """Whether it matches an address, whose path and query are ``path``."""

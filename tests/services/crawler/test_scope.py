@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.services.crawler.scope import Pattern, Scope
 from msgd.services.crawler.urls import address
+
+
+def _matches(pattern: str, path: str, *, ends: bool) -> bool:
+    """What a pattern means, by trying everything."""
+    if not pattern:
+        return not path or not ends
+    if pattern[0] == "*":
+        return any(_matches(pattern[1:], path[at:], ends=ends) for at in range(len(path) + 1))
+    return path[:1] == pattern[0] and _matches(pattern[1:], path[1:], ends=ends)
 
 
 class ScopeTests(SynchronousTestCase):
@@ -48,6 +60,19 @@ class ScopeTests(SynchronousTestCase):
         urls = ["http://a.example/x.html", "http://a.example/x.html?print=1", "http://a.example/dir/y.html"]
         self.assertEqual(self.admitted(urls, allow=["/*.html$"]), [urls[0], urls[2]])
         self.assertEqual(self.admitted(urls, deny=["*print="]), [urls[0], urls[2]])
+
+    @given(st.text(alphabet="ab*", max_size=8), st.booleans(), st.text(alphabet="ab", max_size=12))
+    def test_pattern(self, pattern: str, ends: bool, path: str) -> None:
+        """A pattern matches what can be cut into its parts, in whatever way."""
+        wanted = _matches(f"/{pattern}", f"/{path}", ends=ends)
+        self.assertEqual(Pattern(f"/{pattern}{'$' if ends else ''}").matches("", f"/{path}"), wanted)
+
+    def test_hostile_pattern(self) -> None:
+        """A pattern with many stars is decided in no time, also about an address that is made for it."""
+        pattern, path = Pattern("/" + "*a" * 100 + "*b$"), "/" + "a" * 4000
+        began = time.process_time()
+        self.assertFalse(pattern.matches("", path))
+        self.assertLess(time.process_time() - began, 0.5)
 
     def test_other_hosts(self) -> None:
         """Patterns with a host widen the crawl; a path pattern does not hold there."""
