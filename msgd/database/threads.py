@@ -27,19 +27,19 @@ class Threads:
 
     def __init__(self, name: str, count: int) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._count = count
+        for number in range(count):
+            Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
     def do(self, work: Callable[[], None], /) -> None:
         self._queue.put(work)
 
     def quit(self) -> None:
-        for _ in self._threads:
+        # Not joined: the reactor's thread calls this, and a start that is cancelled may leave a thread waiting for a
+        # server that does not answer, for as long as the driver's timeout.
+        for _ in range(self._count):
             self._queue.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads = []
+        self._count = 0
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
