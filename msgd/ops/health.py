@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from msgd.clock import Clock
@@ -59,31 +60,28 @@ class Health:
     async def ready(self) -> Report:
         """Run all checks at the same time, each for at most ``TIMEOUT_S`` seconds."""
         names = list(self._checks)
-        findings = await gatherResults([ensureDeferred(self._find(name)) for name in names])
+        try:
+            findings = await gatherResults(
+                [Deferred.fromCoroutine(self._find(name)) for name in names], consumeErrors=True
+            )
+        except FirstError as error:  # of a cancellation: all else is a finding
+            raise CancelledError from error
         return Report(ok=all(finding.ok for finding in findings), checks=dict(zip(names, findings, strict=True)))
 
     async def _find(self, name: str) -> Finding:
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            running.cancel()
-
         running: Deferred[Finding] = Deferred.fromCoroutine(_run(self._checks[name]))
-        timeout = self._clock.callLater(TIMEOUT_S, expire)
+        running.addTimeout(TIMEOUT_S, self._clock)  # type: ignore[arg-type]  # a Clock is an IReactorTime
         try:
             return await running
+        except CancelledError:
+            raise
+        except TimedOut:
+            return Finding(False, f"no answer within {TIMEOUT_S:g} s")
         except MsgdError as error:
             return Finding(False, error.message)
-        except Exception as error:  # whatever a check dies of is its finding; CancelledError: our own, below
-            if late:
-                return Finding(False, f"no answer within {TIMEOUT_S:g} s")
+        except Exception as error:  # whatever a check dies of is its finding
             _log.failure("health check {name} failed", name=name)
             return Finding(False, type(error).__name__)
-        finally:
-            if timeout.active():
-                timeout.cancel()
 
 
 async def _run(check: Check) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -82,6 +82,21 @@ class HealthTest(SynchronousTestCase):
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(report.checks["database"], Finding(False, "no answer within 3 s"))
         self.assertTrue(report.checks["broker"].ok)
+
+    def test_asker_is_gone(self) -> None:
+        """When whoever asks stops waiting, the checks are cancelled, and that is no finding."""
+        cancelled: list[object] = []
+
+        async def hang() -> Finding:
+            return await Deferred(cancelled.append)
+
+        self.health.add("broker", hang)
+        self.health.add("database", hang)
+        waiting = Deferred.fromCoroutine(self.health.ready())
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(len(cancelled), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_names_are_given_once(self) -> None:
         """Two checks of one name would hide each other."""
