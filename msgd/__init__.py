@@ -6,7 +6,6 @@ The map, from the ground up; imports point down only (``tests/test_layers.py``):
 ``errors``            every error: its code, whether a retry can help, whose fault it is
 ``clock``             time as everything below the assembly sees it
 ``config``            TOML and environment to frozen settings
-``metrics``           every instrument, in one table
 ``messages``          WHAT travels: topics, events, jobs, the AMQP form and its limits
 ``broker``            HOW it travels: one contract, RabbitMQ and embedded
 ``database``          the toolkit under every table: engine, group commit, migrations
@@ -16,7 +15,7 @@ The map, from the ground up; imports point down only (``tests/test_layers.py``):
 ``client``            the Python client of the HTTP and WebSocket interface
 ``services``          the programs behind the job types, and the recorder
 ``notifier``          the daemon that serves browsers
-``ops``               health, metrics page, systemd
+``ops``               health, systemd
 ``app``, ``cli``      assembly: the only places that pick implementations
 ====================  ====================================================================
 """

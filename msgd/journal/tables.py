@@ -82,7 +82,7 @@ keys: Final = Table(
     Column("key", LargeBinary, primary_key=True),
     sqlite_with_rowid=False,  # the key is all there is: one tree, not two
 )
-"""What makes an event known: 16 bytes of topic, source and id (``journal.keys``), kept a day longer than the event."""
+"""What makes an event known: 16 bytes of topic, source and id (``numbering.event_key``), kept a day longer than it."""
 
 trimmed: Final = Table(
     "journal_trimmed",

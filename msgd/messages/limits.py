@@ -15,6 +15,3 @@ ID_BYTES: Final = 200
 
 TYPE_BYTES: Final = 100
 """Event and job types: words, not sentences."""
-
-JSON_DEPTH: Final = 100
-"""Nesting at which a JSON body is refused before it is walked."""

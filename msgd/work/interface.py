@@ -37,7 +37,7 @@ class JobType(Struct, Generic[P], frozen=True):
     def decode(self, params: bytes) -> P:
         """The params, checked; raises InvalidParams naming the field, or NotJson.
 
-        Checks beyond the form belong into ``__post_init__`` of the params, which raises ValueError.
+        Checks beyond the form belong in ``__post_init__`` of the params, which raises ValueError.
         """
         return json.decode(params, self.params, where="params", error=InvalidParams)
 

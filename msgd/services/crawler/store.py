@@ -144,12 +144,6 @@ def save(transaction: Transaction, crawl: Crawl, batch: Batch, wanted: Wanted) -
     return Saved(state, _load(transaction, crawl.id, wanted) if wanted.limit > 0 else ())
 
 
-def has_open(transaction: Transaction, crawl: Crawl) -> bool:
-    """Whether any URL is still to be fetched."""
-    statement = select(crawl_urls.c.n).where(crawl_urls.c.crawl == crawl.id, ~crawl_urls.c.done).limit(1)
-    return transaction.execute(statement).first() is not None
-
-
 def forget(transaction: Transaction, crawl: Crawl) -> None:
     """Delete a crawl that has ended, with its frontier."""
     transaction.execute(delete(crawls).where(crawls.c.id == crawl.id))
