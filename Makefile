@@ -2,7 +2,7 @@
 # alone, and only to install the Debian packages that are missing (tests/debian-packages.sh).
 #
 #   make demo [URL=https://site.example/ MATCH='price=€\d+']   start everything here, and crawl
-#   make test       the whole suite, with real servers and a real browser      make unit    what needs none: seconds
+#   make test       the whole suite, with real servers and a real browser      make unit    what needs none: minutes
 #   make lint       ruff and mypy --strict                                     make bench   ours beside the peers'
 #   make dist       wheel and source archive in dist/                          make clean   remove what make has made
 #   make lock       pin the versions that pip finds now                        make help    this text
