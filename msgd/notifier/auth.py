@@ -202,6 +202,6 @@ def check_exposure(listen: Sequence[str]) -> None:
             continue
         raise ConfigError(
             f"{endpoint!r} may be reached from a network, and no keys are configured: "
-            "set auth.secret_file, keys_file or jwks_url, or listen on interface=127.0.0.1",
+            "set auth.secret_file, or listen on interface=127.0.0.1",
             where="notifier.listen",
         )
