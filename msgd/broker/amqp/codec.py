@@ -42,6 +42,17 @@ class Malformed(PeerError):
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def decode_text(raw: bytes) -> str:
+    """The text of a short string; what is not UTF-8 in it (some client's Latin-1) is no reason to lose a message.
+
+    Each byte that is wrong becomes one ``?``: the text is no longer than what came, so that it can be sent on.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+
+
 def decode_table(data: bytes, position: int) -> tuple[dict[str, HeaderValue], int]:
     """The table at ``position``, its length first, and the position after it. Raises Malformed."""
     try:
@@ -62,7 +73,7 @@ def table_at(data: bytes, position: int, depth: int) -> tuple[dict[str, HeaderVa
     while position < end:
         start = position + 1
         position = start + data[position]
-        name = data[start:position].decode("utf-8", "replace")
+        name = decode_text(data[start:position])
         table[name], position = _value(data, position, depth)
     if position != end:
         raise Malformed("a field table's last value is longer than the table")

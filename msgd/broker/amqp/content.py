@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from msgd.broker.amqp.codec import LENGTHS, Malformed, decode_table, encode_short_string, encode_table
+from msgd.broker.amqp.codec import LENGTHS, Malformed, decode_table, decode_text, encode_short_string, encode_table
 from msgd.errors import InvalidInput
 from msgd.messages.envelope import NO_HEADERS, HeaderValue, Message
 
@@ -22,15 +22,12 @@ _pack_header = struct.Struct(">HHQH").pack
 def decode_message(header: bytes, body: bytes) -> Message:
     """The message whose content header frame holds ``header``. Raises Malformed."""
     try:
-        try:
-            return _message(header, body, "strict")
-        except UnicodeDecodeError:  # some client's Latin-1: readable in the main, and no reason to lose the message
-            return _message(header, body, "replace")
+        return _message(header, body)
     except (IndexError, struct.error) as error:
         raise Malformed(f"a content header ends too early: {error}") from None
 
 
-def _message(header: bytes, body: bytes, errors: str) -> Message:  # noqa: C901  one branch a property
+def _message(header: bytes, body: bytes) -> Message:  # noqa: C901  one branch a property
     (flags,) = _SHORT(header, 12)
     position = 14
     if flags & 1:  # more flags: of properties that 0-9-1 does not have
@@ -47,11 +44,11 @@ def _message(header: bytes, body: bytes, errors: str) -> Message:  # noqa: C901 
     if flags & 0x8000:
         start = position + 1
         position = start + header[position]
-        content_type = header[start:position].decode("utf-8", errors)
+        content_type = decode_text(header[start:position])
     if flags & 0x4000:
         start = position + 1
         position = start + header[position]
-        content_encoding = header[start:position].decode("utf-8", errors)
+        content_encoding = decode_text(header[start:position])
     if flags & 0x2000:
         headers, position = decode_table(header, position)
     if flags & 0x1000:
@@ -63,34 +60,34 @@ def _message(header: bytes, body: bytes, errors: str) -> Message:  # noqa: C901 
     if flags & 0x0400:
         start = position + 1
         position = start + header[position]
-        correlation_id = header[start:position].decode("utf-8", errors)
+        correlation_id = decode_text(header[start:position])
     if flags & 0x0200:
         start = position + 1
         position = start + header[position]
-        reply_to = header[start:position].decode("utf-8", errors)
+        reply_to = decode_text(header[start:position])
     if flags & 0x0100:
         start = position + 1
         position = start + header[position]
-        expiration = header[start:position].decode("utf-8", errors)
+        expiration = decode_text(header[start:position])
     if flags & 0x0080:
         start = position + 1
         position = start + header[position]
-        message_id = header[start:position].decode("utf-8", errors)
+        message_id = decode_text(header[start:position])
     if flags & 0x0040:
         (timestamp,) = _LONGLONG(header, position)
         position += 8
     if flags & 0x0020:
         start = position + 1
         position = start + header[position]
-        type_ = header[start:position].decode("utf-8", errors)
+        type_ = decode_text(header[start:position])
     if flags & 0x0010:
         start = position + 1
         position = start + header[position]
-        user_id = header[start:position].decode("utf-8", errors)
+        user_id = decode_text(header[start:position])
     if flags & 0x0008:
         start = position + 1
         position = start + header[position]
-        app_id = header[start:position].decode("utf-8", errors)
+        app_id = decode_text(header[start:position])
     if position > len(header):
         raise Malformed("a property is longer than its content header")
     return Message(

@@ -17,7 +17,7 @@ from txamqp.client import Closed
 
 from msgd.broker.amqp.acks import Acks
 from msgd.broker.amqp.channel import Channel, shielded
-from msgd.broker.amqp.codec import Malformed
+from msgd.broker.amqp.codec import Malformed, decode_text
 from msgd.broker.amqp.content import decode_message
 from msgd.broker.amqp.frames import ACK, NACK, method_frame
 from msgd.broker.interface import Delivery
@@ -128,8 +128,8 @@ class Subscription:
             return
         at += 9
         end = at + 1 + method[at]
-        exchange = method[at + 1 : end].decode("utf-8", "replace")
-        key = method[end + 1 :].decode("utf-8", "replace")
+        exchange = decode_text(method[at + 1 : end])
+        key = decode_text(method[end + 1 :])
         try:
             message = decode_message(header, body)
         except Malformed as error:

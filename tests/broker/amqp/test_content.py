@@ -78,10 +78,17 @@ class ContentTest(SynchronousTestCase):
         self.assertEqual(message.headers, properties.get("headers", {}))
 
     def test_latin1(self) -> None:
-        """A property that is not UTF-8 does not cost the message."""
+        """A property that is not UTF-8 does not cost the message; however much of it is wrong, it can be sent on."""
         data = struct.pack(">HHQH", 60, 0, 1, 0x8080) + b"\x04text" + b"\x03k\xf9\xf2"
         message = decode_message(data, b"x")
-        self.assertEqual((message.content_type, message.message_id), ("text", "k\ufffd\ufffd"))
+        self.assertEqual((message.content_type, message.message_id), ("text", "k??"))
+        data = struct.pack(">HHQH", 60, 0, 1, 0x0480) + (b"\xff" + b"\xff" * 255) * 2
+        message = decode_message(data, b"x")
+        self.assertEqual(decode_message(encode_header(message), b"x"), message)
+        table = b"\xff" + b"\xf9" * 255 + b"V"
+        data = struct.pack(">HHQHL", 60, 0, 1, 0x2000, len(table)) + table
+        message = decode_message(data, b"x")
+        self.assertEqual(decode_message(encode_header(message), b"x"), message)
 
     def test_more_flags(self) -> None:
         """Flag words of properties that 0-9-1 does not have are passed over."""

@@ -100,6 +100,14 @@ class SubscriptionTest(SynchronousTestCase):
         self.assertEqual(delivery.message.body, b"")
         self.assertEqual([each.message.body for each in self.got], [b"2"])
 
+    def test_key_that_is_no_text(self) -> None:
+        """A key that is not UTF-8 is still one that a message can be published under."""
+        deliver = DELIVER + b"\x00" + (1).to_bytes(8, "big") + b"\x00\x00" + b"\xff" + b"\xf9" * 255
+        header = b"\x00\x3c\x00\x00" + (0).to_bytes(8, "big") + b"\x00\x00"
+        self.peer.protocol.dataReceived(method_frame(1, deliver) + b"\x02" + method_frame(1, header)[1:])
+        (delivery,) = self.got
+        self.assertEqual(delivery.key, "?" * 255)
+
     def test_stop(self) -> None:
         """After ``stop`` deliveries go straight back, those in hand can be acked, the channel ends with the last."""
         self.deliver(1, 2)
