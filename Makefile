@@ -15,6 +15,8 @@ PROJECT := setup.cfg pyproject.toml requirements.lock
 # Tests to run (TESTS=tests.broker), and what else trial is told (TRIAL=--until-failure).
 TESTS ?= tests
 TRIAL ?=
+# A variable as it was given, for the shell: a regex may hold "$" and "'".
+quoted = '$(subst ','\'',$(value $(1)))'
 # What to measure (BENCH=broker): each is a module of bench/.
 BENCH ?= $(patsubst bench/%.py,%,$(filter-out bench/_%.py,$(sort $(wildcard bench/*.py))))
 
@@ -25,7 +27,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.installed
-	@$(BIN)/msgd demo $(if $(URL),'$(URL)') $(if $(MATCH),--match '$(MATCH)')
+	@$(BIN)/msgd demo $(if $(value URL),$(call quoted,URL)) $(if $(value MATCH),--match $(call quoted,MATCH))
 
 test: $(VENV)/.tests
 	@sh tests/debian-packages.sh
