@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line, called as people and scripts call it."""
