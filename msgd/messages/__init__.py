@@ -10,5 +10,6 @@
 ``jobs``         job messages
 ``wire``         events and jobs to and from the AMQP form
 ``live``         what the recorder tells the notifiers: batches and heads
+``dead_letters`` a message as it goes to ``msgd.dead``
 ===============  ==========================================================================
 """

@@ -17,7 +17,7 @@ from twisted.trial import unittest
 from msgd.broker import topology
 from msgd.broker.interface import Broker, Consumer, Delivery
 from msgd.errors import BrokerUnavailable, NotFound, Unroutable
-from msgd.messages.envelope import Message
+from msgd.messages.envelope import HeaderValue, Message
 
 if TYPE_CHECKING:
     _Base = unittest.TestCase
@@ -315,7 +315,10 @@ class BrokerContract(_Base):
         """``dead`` moves a delivery to msgd.dead with its reason and where it came from, then acks it."""
         broker = await self.opened()
         await broker.declare_type("crawl")
-        sent = Message(body=b"not json", message_id="m", headers={"mine": 1, "x-death": [{"count": 1}]})
+        traces: dict[str, HeaderValue] = {"x-death": [{"count": 1}], "x-last-death-queue": "q", "x-delivery-count": 3}
+        sent = Message(
+            body=b"not json", message_id="m", headers={"mine": 1, **traces}, persistent=False, expiration="600000"
+        )
         await broker.publish(topology.JOBS, "crawl", sent)
         inbox = Inbox()
         await broker.consume(JOBS, inbox, prefetch=1)
@@ -326,6 +329,7 @@ class BrokerContract(_Base):
         (grave,) = await graves.take()
         self.assertEqual(grave.message.body, b"not json")
         self.assertEqual(grave.message.message_id, "m")
+        self.assertEqual((grave.message.persistent, grave.message.expiration), (True, ""))
         self.assertEqual(
             grave.message.headers,
             {
@@ -552,6 +556,23 @@ class BrokerContract(_Base):
         await broker.stop()
         broker = await self.opened()
         self.assertTrue(await broker.has_mark("epoch1"))
+
+    async def test_questions_without_a_connection(self) -> None:
+        """Marks and depths do not wait for a connection: before ``start`` and after ``stop`` they fail."""
+        broker = self.make_broker()
+
+        async def ask_in_vain() -> None:
+            with self.assertRaises(BrokerUnavailable):
+                await broker.has_mark("epoch1")
+            with self.assertRaises(BrokerUnavailable):
+                await broker.set_mark("epoch1")
+            with self.assertRaises(BrokerUnavailable):
+                await broker.depths([JOBS])
+
+        await ask_in_vain()
+        await broker.start()
+        await broker.stop()
+        await ask_in_vain()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

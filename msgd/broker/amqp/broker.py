@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from txamqp.client import Closed
@@ -31,18 +31,10 @@ from msgd.broker.amqp.standing import Standing
 from msgd.broker.amqp.url import parse_url
 from msgd.broker.interface import Delivery, Observer
 from msgd.errors import BrokerRefused, BrokerUnavailable, ConfigError, InvalidInput
-from msgd.messages.envelope import HeaderValue, Message
+from msgd.messages.dead_letters import dead_letter
+from msgd.messages.envelope import Message
 
 _log = Logger()
-
-DEATH_HEADERS: Final = frozenset(
-    {"x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"}
-    | {"x-last-death-exchange", "x-last-death-queue", "x-last-death-reason", "x-delivery-count"}
-)
-"""What RabbitMQ adds to a message on its way; republished, it would count as the sender's."""
-
-REASON_CHARACTERS: Final = 1000
-"""Of a reason for a dead letter: an error's text may quote its input, and headers share one frame."""
 
 
 class _State(enum.Enum):
@@ -270,17 +262,15 @@ class AmqpBroker:
         return Deferred.fromCoroutine(self._buried(delivery, reason))
 
     async def _buried(self, delivery: Delivery, reason: str) -> None:
-        why: dict[str, HeaderValue] = {
-            "msgd-reason": reason[:REASON_CHARACTERS],
-            "msgd-queue": delivery.queue,
-            "msgd-exchange": delivery.exchange,
-            "msgd-key": delivery.key,
-        }
-        kept = {name: value for name, value in delivery.message.headers.items() if name not in DEATH_HEADERS}
-        # With its expiration it would vanish, and the user id is not ours to claim.
-        letter = msgspec.structs.replace(
-            delivery.message, headers={**kept, **why}, persistent=True, expiration="", user_id=""
+        made = partial(
+            dead_letter,
+            delivery.message,
+            reason=reason,
+            queue=delivery.queue,
+            exchange=delivery.exchange,
+            key=delivery.key,
         )
+        letter, bare = made(), made(with_headers=False)
         attempt = 0
         while True:
             attempt += 1
@@ -288,9 +278,9 @@ class AmqpBroker:
                 await self.publish(topology.DEAD, delivery.key, letter)
                 break
             except InvalidInput:
-                if letter.headers == why:
+                if letter is bare:
                     raise
-                letter = msgspec.structs.replace(letter, headers=why)  # its own headers leave no room for ours
+                letter = bare  # its own headers leave no room for ours
             except (BrokerUnavailable, BrokerRefused):
                 if not delivery.current:
                     raise  # it comes again
@@ -375,7 +365,7 @@ class AmqpBroker:
         """A consumer or reply queue was stopped."""
         for kept in (self._standing, self._ordered):
             if standing in kept:
-                kept.remove(standing)  # type: ignore[arg-type]
+                kept.remove(standing)  # type: ignore[arg-type]  # whichever of the two has it takes it
         self._up()  # it may have been all that was missing
 
     # -- the topology --------------------------------------------------------------------------------------------------

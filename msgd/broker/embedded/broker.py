@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import structs
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.logger import Logger
 
@@ -23,6 +22,7 @@ from msgd.broker.interface import Delivery, Observer
 from msgd.database import Database
 from msgd.database.threads import Threads, Worker
 from msgd.errors import BrokerUnavailable, InvalidInput, MsgdError, NotFound, Unroutable
+from msgd.messages.dead_letters import dead_letter
 from msgd.messages.envelope import Message, to_bytes
 
 _log = Logger()
@@ -35,8 +35,6 @@ KEY_BYTES: Final = 255
 
 REPLIES_PREFIX: Final = "reply."
 """Not ``msgd.``: a queue of that name is refused as ``reply_to``."""
-
-_DEATH: Final = ("x-death", "x-first-death-", "x-last-death-")
 
 
 class EmbeddedBroker:
@@ -151,6 +149,8 @@ class EmbeddedBroker:
         self._observers.append(observer)
         if self._connected:
             observer.connected()
+        if self._blocked:
+            observer.blocked(self._blocked)
 
     def ready(self) -> Deferred[None]:
         if self._connected:
@@ -222,7 +222,7 @@ class EmbeddedBroker:
         self.free(queue)
 
     def bury(self, queue: DurableQueue, entry: Entry, reason: str) -> Deferred[None]:
-        message = _dead_letter(entry, queue.name, reason)
+        message = dead_letter(entry.message, reason=reason, queue=queue.name, exchange=entry.exchange, key=entry.key)
         grave = self._queues[topology.DEAD_QUEUE]
         self._soon()
         return self._writer.publish(
@@ -321,11 +321,11 @@ class EmbeddedBroker:
     # -- queues ----------------------------------------------------------------------------------------------------
 
     async def has_mark(self, name: str) -> bool:
-        await self.ready()
+        self._check_started()
         return topology.LIFE_PREFIX + name in self._queues
 
     async def set_mark(self, name: str) -> None:
-        await self.ready()
+        self._check_started()
         await self._declare_all([topology.Queue(topology.LIFE_PREFIX + name, ())])
 
     async def declare_type(self, type_: str) -> None:
@@ -334,8 +334,13 @@ class EmbeddedBroker:
             await self._declare_all(_job_shapes(type_))
 
     async def depths(self, queues: Iterable[str]) -> dict[str, int]:
-        await self.ready()
+        self._check_started()
         return {name: self._queues[name].ready for name in queues if name in self._queues}
+
+    def _check_started(self) -> None:
+        """Raises BrokerUnavailable."""
+        if not self._connected:
+            raise BrokerUnavailable("the embedded broker is not started, or was stopped")
 
     async def _declare_all(self, shapes: Iterable[topology.Queue]) -> None:
         """Make the queues that there are not yet; returns after the commit."""
@@ -371,16 +376,3 @@ def _shape(name: str) -> topology.Queue:
 def _job_shapes(type_: str) -> tuple[topology.Queue, ...]:
     queues = topology.job_queues(type_)
     return queues.new, queues.high, queues.more
-
-
-def _dead_letter(entry: Entry, queue: str, reason: str) -> Message:
-    """The message as it goes to ``msgd.dead``; what RabbitMQ adds to dead letters (``x-death`` and kin) is left out."""
-    message = entry.message
-    headers = {name: value for name, value in message.headers.items() if not name.startswith(_DEATH)}
-    headers |= {
-        "msgd-reason": reason,
-        "msgd-queue": queue,
-        "msgd-exchange": entry.exchange,
-        "msgd-key": entry.key,
-    }
-    return structs.replace(message, headers=headers)
