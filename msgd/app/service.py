@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -28,11 +29,12 @@ class DaemonService(Service):
         self.setName(name)
         self._reactor = reactor
         self._build = build
-        self._systemd = Systemd(os.environ, reactor)
+        self._systemd: Systemd | None = None
         self._parts: Parts | None = None
 
     def startService(self) -> None:
         super().startService()
+        self._systemd = Systemd(os.environ, self._reactor)  # not before: twistd forks, and systemd asks for the pid
         self._reactor.callWhenRunning(lambda: Deferred.fromCoroutine(self._start()))
 
     async def _start(self) -> None:
@@ -50,10 +52,11 @@ class DaemonService(Service):
             self._give_up()
         else:
             _log.info("{name} is up", name=self.name)
-            self._systemd.ready(f"{self.name} is up")
+            if self._systemd is not None:
+                self._systemd.ready(f"{self.name} is up")
 
     def _give_up(self) -> None:
-        self._reactor.addSystemEventTrigger("after", "shutdown", _exit)
+        atexit.register(_exit)  # once twistd has tidied up after itself
         if self._reactor.running:
             self._reactor.stop()
 
@@ -62,11 +65,13 @@ class DaemonService(Service):
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
-        self._systemd.stopping()
+        if self._systemd is not None:
+            self._systemd.stopping()
         if self._parts is not None:
             _log.info("{name} is stopping", name=self.name)
             await self._parts.stop()
-        self._systemd.stopped()
+        if self._systemd is not None:
+            self._systemd.stopped()
 
 
 def _exit() -> None:

@@ -82,7 +82,7 @@ export function jobPage({ main, connection, signedOut }, id) {
     const now = { ...progress, ...(job.result && { done: job.result.pages, errors: job.result.errors }) };
     showBar(now, ended);
     const since = job.started ? (ended ? new Date(job.ended) : new Date()) - new Date(job.started) : 0;
-    const done = Math.max(now.done ?? 0, rows.counts.page);
+    const done = now.done ?? rows.counts.page; // a redirect has a row, and is no page
     const values = job.type === "crawl"
       ? [["Pages", now.total && !ended ? `${count(done)} of ${count(Math.max(now.total, done))}` : count(done)],
         ["Results", count(Math.max(now.results ?? 0, rows.counts.result))],
