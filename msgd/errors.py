@@ -32,6 +32,11 @@ class MsgdError(Exception):
         self.where = where
         self.retry_after = retry_after
 
+    @property
+    def reason(self) -> str:
+        """Code, place and message in one line, as a dead letter says it: ``invalid-params: params.url: …``."""
+        return f"{self.code}: {self.where}: {self.message}" if self.where else f"{self.code}: {self.message}"
+
 
 # -- what a caller can mend ------------------------------------------------------------------------------------------
 

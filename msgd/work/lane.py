@@ -189,8 +189,7 @@ async def _nothing() -> None:
 
 
 def _bury(delivery: Delivery, error: InvalidInput) -> None:
-    reason = f"{error.code}: {error.where}: {error.message}" if error.where else f"{error.code}: {error.message}"
-    delivery.dead(reason).addErrback(_comes_again)
+    delivery.dead(error.reason).addErrback(_comes_again)
 
 
 def _comes_again(_: Failure) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from msgd.clock import Clock, sleep
@@ -59,25 +60,12 @@ class Keeper:
 
     async def _renew(self, lease: Lease) -> None:
         """Try once, not beyond what is left."""
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            renewal.cancel()
-
         asked_s = self._clock.seconds()
         renewal = Deferred.fromCoroutine(self._journal.renew(lease, ttl_ms=self._ttl_ms))
-        deadline = self._clock.callLater(max(0.0, self._left_s()), expire)
+        renewal.addTimeout(max(0.0, self._left_s()), self._clock)  # type: ignore[arg-type]  # a Clock is an IReactorTime
         try:
             await renewal
-        except Unavailable as error:
+        except (Unavailable, TimedOut) as error:
             _log.warn("the lease could not be renewed: {error}", error=error)
-        except CancelledError:
-            if not late:
-                raise
         else:
             self._since_s = asked_s
-        finally:
-            if deadline.active():
-                deadline.cancel()

@@ -32,7 +32,7 @@ from msgd.services.recorder.bell import Bell
 from msgd.services.recorder.figures import Figures
 from msgd.services.recorder.intake import BATCH, Intake
 from msgd.services.recorder.posting import post, show
-from msgd.services.recorder.sorting import Given, Item, Refused, read, reason
+from msgd.services.recorder.sorting import Given, Item, Refused, read
 from msgd.work.outage import pause
 
 _log = Logger()
@@ -175,7 +175,7 @@ class Recording:
             appended = await self._append(given)
         except InvalidInput as error:
             if len(given) == 1:
-                return _Stored([], [], [Refused(given[0].delivery, reason(error))])
+                return _Stored([], [], [Refused(given[0].delivery, error.reason)])
             middle = len(given) // 2
             first = await self._store(given[:middle])
             second = await self._store(given[middle:])

@@ -34,11 +34,5 @@ def read(delivery: Delivery, *, now_ms: int, new_id: IdMaker) -> Item:
         own = delivery.message.message_id  # making one takes longer than all the rest
         event = message_to_event(delivery.key, delivery.message, now_ms=now_ms, new_id=own or new_id(now_ms))
     except InvalidInput as error:
-        return Refused(delivery, reason(error))
+        return Refused(delivery, error.reason)
     return Given(delivery, event)
-
-
-def reason(error: InvalidInput) -> str:
-    """Why a delivery is dead, as its dead letter says it."""
-    where = f" ({error.where})" if error.where else ""
-    return f"{error.code}{where}: {error.message}"
