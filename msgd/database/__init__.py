@@ -5,6 +5,7 @@
 ``engine``      Database: read and write from coroutines, one transaction a call
 ``group``       Group: many like requests in one transaction (group commit)
 ``bulk``        statements over many rows that both databases understand
+``direct``      whole batches of rows, handed straight to the driver
 ``store``       what the two databases have in common, seen from a thread
 ``sqlite``      SQLite: one writer, WAL, every commit on the disk
 ``postgresql``  PostgreSQL through psycopg 3: a pool, retried conflicts, reconnects

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import FromClause, Select, Text, bindparam, delete, insert, select, text, update
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import FromClause, Select, Text, delete, select, text
 
 from msgd.broker.topology import JOBS
 from msgd.database import Transaction
 from msgd.database.bulk import rows_of
+from msgd.database.direct import insert_rows, update_rows
 from msgd.jobs.interface import Job, OutboxRow, Problem, State
 from msgd.jobs.postings import Posting, numbered
 from msgd.jobs.tables import jobs, outbox
 from msgd.messages.envelope import from_bytes, to_bytes
 
 _ERROR: Final = ("error_code", "error_message")
+_ALL: Final = tuple(column.name for column in jobs.columns)
 _PLAIN: Final = tuple(column.name for column in jobs.columns if column.name not in (*_ERROR, "state"))
 _CHANGING: Final = tuple(
     column.name
@@ -47,6 +48,12 @@ def values_of(job: Job) -> dict[str, Any]:
     values["state"] = job.state.value
     values["error_code"], values["error_message"] = _error(job)
     return values
+
+
+def _columns_of(job: Job) -> tuple[Any, ...]:
+    """All columns of a job, in the order of the table."""
+    values = values_of(job)
+    return tuple([values[name] for name in _ALL])
 
 
 def _error(job: Job) -> tuple[str | None, str | None]:
@@ -93,7 +100,7 @@ def locked(transaction: Transaction, ids: Iterable[str]) -> dict[str, Job]:
 
 def insert_jobs(transaction: Transaction, made: Sequence[Job]) -> None:
     if made:
-        transaction.execute(insert(jobs), [values_of(job) for job in made])
+        insert_rows(transaction, jobs, [_columns_of(job) for job in made])
 
 
 def update_jobs(transaction: Transaction, changes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -104,15 +111,7 @@ def update_jobs(transaction: Transaction, changes: Mapping[str, Mapping[str, Any
         if names:
             alike.setdefault(names, []).append((job, *changes[job].values()))
     for names, rows in alike.items():
-        if len(rows) == 1:
-            one = update(jobs).where(jobs.c.id == bindparam("_id")).values({name: bindparam(name) for name in names})
-            transaction.execute(one, dict(zip(("_id", *names), rows[0], strict=True)))
-            continue
-        columns: dict[str, TypeEngine[Any]] = {"_id": Text(), **{name: jobs.c[name].type for name in names}}
-        given = rows_of(transaction, columns, rows)
-        transaction.execute(
-            update(jobs).where(jobs.c.id == given.c["_id"]).values({name: given.c[name] for name in names})
-        )
+        update_rows(transaction, jobs, names, rows)
 
 
 # -- outbox ------------------------------------------------------------------------------------------------------------
@@ -155,19 +154,14 @@ def insert_postings(transaction: Transaction, postings: Sequence[tuple[Posting, 
     if not postings:
         return []
     numbers = _numbers(transaction, len(postings))
-    values = [
-        {
-            "id": number,
-            "due_ms": due_ms,
-            "job": posting.job,
-            "exchange": posting.exchange,
-            "key": posting.key,
-            "sent": 0,
-            "message": to_bytes(posting.message),
-        }
-        for number, (posting, due_ms) in zip(numbers, postings, strict=True)
-    ]
-    transaction.execute(insert(outbox), values)
+    insert_rows(
+        transaction,
+        outbox,
+        [
+            (number, due_ms, posting.job, posting.exchange, posting.key, 0, to_bytes(posting.message))
+            for number, (posting, due_ms) in zip(numbers, postings, strict=True)
+        ],
+    )
     return [
         OutboxRow(
             id=number,

@@ -10,10 +10,10 @@ from sqlalchemy.exc import DataError
 
 from msgd.database import Transaction
 from msgd.errors import InvalidInput, LeaseLost
-from msgd.journal import tables
+from msgd.journal import statements, tables
 from msgd.journal.interface import Appended, Lease
 from msgd.journal.numbering import Numbered, TopicState, check, event_key, new_topics, number
-from msgd.journal.statements import EventRow, statements
+from msgd.journal.statements import EventRow
 from msgd.messages.events import Event, Recorded
 
 W = TypeVar("W")
@@ -107,23 +107,22 @@ def _store(
     transaction: Transaction, events: Sequence[Event], remembered: Mapping[str, TopicState], head: Row[Any]
 ) -> tuple[Numbered, dict[str, TopicState], int]:
     """Number the events and write them; also the topics they are on, and the last topic id given, 0 if none was."""
-    run = statements(transaction)
     topics, new = _topics_of(transaction, events, remembered, head.last_topic)
     keys = [event_key(topics[event.topic].id, event.source, event.id) for event in events]
     # Of a topic that begins here nothing is known.
     old = {key for key, event in zip(keys, events, strict=True) if event.topic not in new}
-    known = run.known(transaction, old) if old else set()
+    known = statements.known_keys(transaction, old) if old else set()
     numbered = number(events, keys, topics, known, head.pos)
     try:
         if numbered.recorded:
-            run.insert_events(transaction, list(_event_rows(numbered.recorded, topics)))
-            run.insert_keys(transaction, numbered.keys)
+            statements.insert_events(transaction, list(_event_rows(numbered.recorded, topics)))
+            statements.insert_keys(transaction, numbered.keys)
         begun = [(name, numbered.topics[name]) for name in new]
         if begun:
-            run.insert_topics(transaction, begun)
+            statements.insert_topics(transaction, begun)
         changed = [state for name, state in numbered.topics.items() if name not in new]
         if changed:
-            run.update_topics(transaction, changed)
+            statements.update_topics(transaction, changed)
     except DataError as error:
         raise InvalidInput(f"the database refuses an event of the batch: {error.orig}") from error
     topics.update(numbered.topics)
@@ -143,7 +142,7 @@ def _topics_of(
         else:
             topics[event.topic] = state
     if missing:
-        topics.update(statements(transaction).topics(transaction, list(missing)))
+        topics.update(statements.find_topics(transaction, list(missing)))
     new = new_topics(events, topics, last_topic)
     topics.update(new)
     return topics, new
