@@ -43,11 +43,21 @@ def _ground_of_the_door(adapters: Adapters) -> list[Part]:
     return [adapters.database, InBackground(adapters.broker), adapters.outbox]
 
 
-def _recorder(adapters: Adapters) -> Part:
-    rules = [
+def rules(settings: Settings) -> list[Retention]:
+    """What is kept of which topics. The first rule that matches decides, so the most specific comes first: the one
+    with the fewest ``#``, then the fewest ``*``, then the most words."""
+
+    def breadth(pattern: str) -> tuple[int, int, int]:
+        words = pattern.split(".")
+        return words.count("#"), words.count("*"), -len(words)
+
+    return [
         Retention(pattern, kept.keep or None, round(kept.days * DAY_MS) or None)
-        for pattern, kept in adapters.settings.topics.items()
+        for pattern, kept in sorted(settings.topics.items(), key=lambda item: breadth(item[0]))
     ]
+
+
+def _recorder(adapters: Adapters) -> Part:
     return Recorder(
         journal=adapters.journal,
         jobs=adapters.jobs,
@@ -55,7 +65,7 @@ def _recorder(adapters: Adapters) -> Part:
         clock=adapters.reactor,
         # The embedded broker lets one process in: after a kill -9 the next one is the holder of the lease, at once.
         process="embedded" if adapters.settings.broker.embedded else adapters.process,
-        rules=rules,
+        rules=rules(adapters.settings),
     )
 
 
@@ -150,8 +160,8 @@ class Daemon:
         """The daemon as a service that has not done anything yet."""
         from twisted.internet import reactor
 
-        adapters = Adapters(options.settings, reactor, self.name)
-        return DaemonService(reactor, self.name, lambda: self.build(adapters))
+        # Made when it starts: it names the process, which twistd forks before that.
+        return DaemonService(reactor, self.name, lambda: self.build(Adapters(options.settings, reactor, self.name)))
 
 
 msgd: Final = Daemon("msgd", all_in_one, alone=True)

@@ -28,18 +28,28 @@ class Options(usage.Options):
 
 
 class OneOfManyOptions(Options):
-    """Of a daemon that is one of several processes: it needs a broker that all of them reach."""
+    """Of a daemon that is one of several processes."""
 
     def postOptions(self) -> None:
-        """Load the settings, and refuse the embedded broker."""
+        """Load the settings, and refuse what several processes cannot share."""
         super().postOptions()
-        if self.settings.broker.embedded:
-            raise usage.UsageError(
-                "this daemon alone cannot use the embedded broker, which lives within one process: run all services "
-                'with "twistd -n msgd", or set [broker] url = "amqp://…"'
-            )
-        if self.settings.database.url.startswith("sqlite:"):
-            raise usage.UsageError(
-                "daemons in several processes need a database that all of them reach: set [database] url = "
-                '"postgresql://…", or run all services with "twistd -n msgd"'
-            )
+        try:
+            check_shared(self.settings)
+        except ConfigError as error:
+            raise usage.UsageError(error.message) from None
+
+
+def check_shared(settings: Settings) -> None:
+    """Raises ConfigError unless the broker and the database are ones that several processes reach."""
+    if settings.broker.embedded:
+        raise ConfigError(
+            "this daemon alone cannot use the embedded broker, which lives within one process: run all services "
+            'with "twistd -n msgd", or set [broker] url = "amqp://…"',
+            where="broker.url",
+        )
+    if settings.database.url.startswith("sqlite:"):
+        raise ConfigError(
+            "daemons in several processes need a database that all of them reach: set [database] url = "
+            '"postgresql://…", or run all services with "twistd -n msgd"',
+            where="database.url",
+        )
