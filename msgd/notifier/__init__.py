@@ -19,6 +19,7 @@
 ``latest``          progress in order (pure)
 ``items``           an event encoded and framed once for all its readers
 ``buckets``         which live buckets this process hears
+``tasks``           coroutines that nobody awaits, but somebody owns
 ``feed``            line and subscriptions joined to the broker and the journal, shared by all readers
 ``reader``          one subscription of one connection, fed as its outlet drains
 ``operations``      the words of ``msgd.v1``

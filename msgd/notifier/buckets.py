@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredLock, FirstError, gatherResults, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from msgd.broker.interface import ReplyQueue
 from msgd.broker.topology import LIVE
@@ -17,6 +16,7 @@ from msgd.journal.interface import Journal
 from msgd.messages.topics import BUCKETS, bucket, is_pattern
 from msgd.notifier.limits import LINGER_S
 from msgd.notifier.line import Line
+from msgd.notifier.tasks import Tasks
 from msgd.work.outage import wait_out
 
 _log = Logger()
@@ -42,20 +42,23 @@ class Buckets:
         self._changing = DeferredLock()
         self._is_binding = False
         self._settling: dict[Deferred[None], str] = {}
-        self._tasks: set[Deferred[None]] = set()
+        self._tasks = Tasks("binding live buckets")
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
 
     def start(self) -> None:
         """Begin to unbind what is not used."""
-        self._sweeping.start(LINGER_S, now=False).addErrback(_unexpected)
+        self._sweeping.start(LINGER_S, now=False).addErrback(
+            lambda failure: _log.failure("unused live buckets stay bound", failure)
+        )
 
     def stop(self) -> None:
         """Bind and unbind no more; who waits is cancelled. Stopping twice is harmless."""
         if self._sweeping.running:
             self._sweeping.stop()
-        for waiting in [*self._settling, *self._tasks]:
+        for waiting in list(self._settling):
             waiting.cancel()
+        self._tasks.cancel()
         self._queue = None
 
     def attach(self, queue: ReplyQueue) -> None:
@@ -75,7 +78,7 @@ class Buckets:
             self._users[number] = self._users.get(number, 0) + 1
             self._idle_since_s.pop(number, None)
         if self.floor(pattern) is None and not self._is_binding:
-            self._spawn(self._bind())
+            self._tasks.begin(self._bind())
 
     def let_go(self, pattern: str) -> None:
         """The counterpart of ``hold``."""
@@ -142,7 +145,7 @@ class Buckets:
         now_s = self._clock.seconds()
         idle = [number for number, since_s in self._idle_since_s.items() if now_s - since_s >= LINGER_S]
         if idle:
-            self._spawn(self._change(lambda: self._unbind(idle)))
+            self._tasks.begin(self._change(lambda: self._unbind(idle)))
 
     async def _unbind(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -162,14 +165,3 @@ class Buckets:
             await change()
         finally:
             self._changing.release()
-
-    def _spawn(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
-        task = Deferred.fromCoroutine(coroutine)
-        self._tasks.add(task)
-        task.addErrback(_unexpected)
-        task.addCallback(lambda _: self._tasks.discard(task))
-
-
-def _unexpected(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("binding live buckets broke off", failure)

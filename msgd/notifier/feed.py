@@ -3,13 +3,12 @@ event to the readers whose subscription names it."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from msgd.broker import topology
 from msgd.broker.interface import Broker, Delivery, ReplyQueue
@@ -21,6 +20,7 @@ from msgd.notifier.items import Item
 from msgd.notifier.latest import Latest
 from msgd.notifier.limits import FILL_PATTERNS, PAGE_EVENTS, PAGE_READS
 from msgd.notifier.line import Fill, Line, Release, Renewed, Step
+from msgd.notifier.tasks import Tasks
 from msgd.work.outage import wait_out
 
 _log = Logger()
@@ -56,20 +56,19 @@ class Feed:
         self._patterns: dict[str, dict[Listener, None]] = {}
         self._reads = DeferredSemaphore(PAGE_READS)
         self._is_filling = False
-        self._tasks: set[Deferred[None]] = set()
+        self._tasks = Tasks("the feed")
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to listen; returns at once, and waits for the broker by itself."""
-        self._spawn(self._open())
+        self._tasks.begin(self._open())
         self.buckets.start()
 
     async def stop(self) -> None:
         """Listen no more. Stopping twice, or before the start, is harmless."""
         self.buckets.stop()
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
         queue, self._queue = self._queue, None
         if queue is not None:
             await queue.close()
@@ -94,12 +93,6 @@ class Feed:
         self._line.begin(head.epoch, head.pos)
         self._queue = queue
         self.buckets.attach(queue)
-
-    def _spawn(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
-        task = Deferred.fromCoroutine(coroutine)
-        self._tasks.add(task)
-        task.addErrback(_unexpected)
-        task.addCallback(lambda _: self._tasks.discard(task))
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +139,7 @@ class Feed:
 
     def _lost(self) -> None:
         if self._queue is not None:
-            self._spawn(self._look())
+            self._tasks.begin(self._look())
 
     async def _look(self) -> None:
         """Live messages may have been missed: how far is the journal?"""
@@ -161,7 +154,7 @@ class Feed:
         if isinstance(step, Release):
             self._show(step.events)
         elif isinstance(step, Fill):
-            self._spawn(self._fill())
+            self._tasks.begin(self._fill())
         elif isinstance(step, Renewed):
             for listener in self._listeners():
                 listener.renewed()
@@ -221,8 +214,3 @@ class Feed:
                 listener.show_transient(item)
             except Exception:
                 _log.failure("a reader of {pattern} could not be served", pattern=listener.pattern)
-
-
-def _unexpected(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("the feed broke off", failure)
