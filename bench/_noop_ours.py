@@ -17,6 +17,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
+from msgd.app.collector import calm_collector
 from msgd.broker.amqp import AmqpBroker
 from msgd.broker.embedded import EmbeddedBroker
 from msgd.broker.interface import Broker
@@ -92,6 +93,7 @@ async def run(clock: Any, broker_url: str, database_url: str, warm_up: int, coun
     runner = Runner([noop], jobs=jobs, broker=broker, clock=clock, process="bench", limits=lambda _: limits)
     parts = Parts([database, broker, publisher, recorder, runner])
     await parts.start()
+    calm_collector()  # as every daemon does
     next_count = warm_up
     while await deferToThread(sys.stdin.readline):
         print(await once(jobs, journal, clock, next_count), flush=True)

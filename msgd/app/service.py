@@ -12,6 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from msgd.app.collector import calm_collector
 from msgd.errors import MsgdError
 from msgd.ops.notify import Systemd
 from msgd.work.parts import Parts
@@ -51,6 +52,7 @@ class DaemonService(Service):
             _log.failure("{name} cannot start", name=self.name)
             self._give_up()
         else:
+            calm_collector()
             _log.info("{name} is up", name=self.name)
             if self._systemd is not None:
                 self._systemd.ready(f"{self.name} is up")
