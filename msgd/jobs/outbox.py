@@ -34,6 +34,10 @@ each time, up to an hour, so that a recorder that lags is not buried under copie
 
 _LAST_DOUBLING: Final = 7
 
+EVENTS_S: Final = 0.5
+"""For which a confirmed event is left alone: by then the recorder has deleted nearly every one, so that nothing has to
+be written about it. Far below the lease, and whoever sweeps after a crash publishes it once more, to be known."""
+
 POLL_S: Final = 1.0
 """How often to look for rows that others left: one question to an index."""
 
@@ -69,6 +73,8 @@ class Publisher:
         self._left: dict[str, int] = {}
         """Jobs of which a row was left to the sweepers, and until when it is leased: later ones are left too."""
         self._confirmed: list[OutboxRow] = []
+        self._events: list[OutboxRow] = []  # confirmed, and most of them soon recorded
+        self._events_due: DelayedCall | None = None
         self._settling = False
         self._sweeping: Deferred[None] | None = None
         self._nap: Deferred[None] | None = None
@@ -91,6 +97,7 @@ class Publisher:
         """Take nothing more, wait a little for the confirms under way, settle them. Harmless if never started."""
         self._stopping = True
         self._wake()
+        self._settle_events()
         sweeping, self._sweeping = self._sweeping, None
         if sweeping is not None:
             await sweeping
@@ -160,10 +167,16 @@ class Publisher:
         sent.addErrback(lambda reason: _log.failure("the outbox could not go on after row {row}", reason, row=row.id))
 
     def _sent(self, name: str, row: OutboxRow) -> None:
-        self._confirmed.append(row)
-        if not self._settling:
-            self._settling = True
-            Deferred.fromCoroutine(self._settle())
+        self._held_bytes -= self._held[row.id]
+        self._held[row.id] = 0
+        if row.is_event and not self._stopping:
+            self._events.append(row)
+            if len(self._events) >= TAKEN:
+                self._settle_events()
+            elif self._events_due is None:
+                self._events_due = self._clock.callLater(EVENTS_S, self._settle_events)
+        else:
+            self._settle_soon([row])
         line = self._lines[name]
         line.popleft()
         if not line:
@@ -197,6 +210,20 @@ class Publisher:
         self._wake()
 
     # -- settling ------------------------------------------------------------------------------------------------------
+
+    def _settle_events(self) -> None:
+        """It is time to write about the events that the recorder has not deleted yet."""
+        due, self._events_due = self._events_due, None
+        if due is not None:
+            _cancel(due)
+        events, self._events = self._events, []
+        self._settle_soon(events)
+
+    def _settle_soon(self, rows: Iterable[OutboxRow]) -> None:
+        self._confirmed.extend(rows)
+        if self._confirmed and not self._settling:
+            self._settling = True
+            Deferred.fromCoroutine(self._settle())
 
     async def _settle(self) -> None:
         """Tell the store what was confirmed; what is confirmed meanwhile makes the next batch."""

@@ -13,7 +13,7 @@ from msgd.broker import topology
 from msgd.broker.embedded import EmbeddedBroker
 from msgd.broker.topology import EVENTS
 from msgd.jobs.interface import Job, OutboxRow, Problem, State, Submission
-from msgd.jobs.outbox import AGAIN_MS, GRACE_S, LEASE_MS, Publisher
+from msgd.jobs.outbox import AGAIN_MS, EVENTS_S, GRACE_S, LEASE_MS, Publisher
 from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
 from msgd.messages.envelope import Message
@@ -131,14 +131,29 @@ class PublisherTests(JobsBase, TestCase):
         """An event that the recorder does not store is published again and again, ever more seldom; stored, no more."""
         await self.jobs.end((await self.claimed(await self.submit())).claim, State.DONE)
         self.assertEqual((await self.taken(2))[1], (EVENTS, "done"))
-        await self.telling.until_settled(2)
+        await self.publisher.stop()
         due_ms = await self.outbox.next_due_ms()
         self.assertEqual(due_ms, self.now_ms + AGAIN_MS)
         self.clock.advance(AGAIN_MS / 1000)
         await self.started()
         self.assertEqual(await self.taken(), [(EVENTS, "done")])
-        await self.telling.until_settled(3)
+        await self.publisher.stop()
         self.assertEqual(await self.outbox.next_due_ms(), self.now_ms + 2 * AGAIN_MS)
+
+    async def test_event_recorded_at_once(self) -> None:
+        """A confirmed event is left to the recorder for a moment; only what is still there then is written about."""
+        claimed = await self.claimed(await self.submit())
+        await self.telling.until_settled(1)
+        confirm: Deferred[None] = Deferred()
+        self.patch(self.broker, "publish", lambda *_, **__: confirm)
+        await self.jobs.end(claimed.claim, State.DONE)
+        leased_ms = self.now_ms + LEASE_MS
+        confirm.callback(None)
+        self.clock.advance(EVENTS_S / 2)
+        self.assertEqual((await self.outbox.next_due_ms(), self.telling.settled), (leased_ms, 1))
+        self.clock.advance(EVENTS_S / 2)
+        await self.telling.until_settled(2)
+        self.assertEqual(await self.outbox.next_due_ms(), self.now_ms + AGAIN_MS)
 
     async def test_a_job_in_order(self) -> None:
         """A job's call follows the event before it, and waits for its confirm."""
@@ -153,7 +168,7 @@ class PublisherTests(JobsBase, TestCase):
         await self.telling.until_settled(1)
         self.patch(self.broker, "publish", watched)
         await self.jobs.retry(claimed.claim, Problem("peer", "no"), 0, attempts=8)
-        await self.telling.until_settled(3)
+        await self.telling.until_settled(2)
         self.assertEqual(
             confirms, ["msgd.events sent", "msgd.events confirmed", "msgd.jobs sent", "msgd.jobs confirmed"]
         )
@@ -198,7 +213,7 @@ class PublisherTests(JobsBase, TestCase):
         other = await self.submit(self.make_sweepable())
         self.clock.advance(1)
         self.assertEqual(await self.taken(), [(topology.JOBS, other.id)])
-        self.assertEqual(await self.rows(), [("", "nowhere", "k"), *(await self.rows())[1:]])
+        self.assertIn(("", "nowhere", "k"), await self.rows())
 
     def make_sweepable(self) -> SqlJobs:
         """Jobs of a process without a publisher."""
