@@ -25,7 +25,7 @@ from msgd.errors import InvalidInput
 from msgd.messages import json
 from msgd.messages.envelope import HeaderValue, Message
 from msgd.messages.events import Event
-from msgd.messages.jobs import NORMAL, JobMessage
+from msgd.messages.jobs import NORMAL, PRIORITIES, JobMessage
 from msgd.messages.limits import ID_BYTES, TYPE_BYTES
 from msgd.messages.topics import check_topic, is_word
 
@@ -167,6 +167,10 @@ def message_to_job(type_: str, message: Message, *, new_id: str) -> JobMessage:
     if message.reply_to.startswith(RESERVED_REPLY):
         raise InvalidInput(f"reply_to {message.reply_to!r} names a queue of msgd", where="reply_to")
     priority = _text(message.headers, "msgd-priority") or NORMAL
+    if priority not in PRIORITIES:
+        raise InvalidInput(
+            f"header msgd-priority must be one of {', '.join(sorted(PRIORITIES))}", where="msgd-priority"
+        )
     return JobMessage(
         id=job,
         type=type_,
