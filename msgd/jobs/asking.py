@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, tuple_
 
 from msgd.clock import Clock
 from msgd.database import Database, Transaction
@@ -21,6 +21,9 @@ from msgd.messages.ids import IdMaker, new_id
 from msgd.messages.jobs import JobMessage
 
 T = TypeVar("T")
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of params, saved states and results in one list: a thousand jobs of 1 MiB must not meet in memory."""
 
 
 def no_such_job(job: str) -> NotFound:
@@ -78,8 +81,13 @@ class Asking(Core):
 
     async def list(self, which: JobFilter) -> Sequence[Job]:
         query = _listing(which)
-        found = await self._database.read(lambda transaction: transaction.execute(query).all())
-        return [rows.job_of(row) for row in found]
+
+        def look(transaction: Transaction) -> builtins.list[Job]:
+            wanted = _fitting(transaction.execute(query))
+            there = rows.find(transaction, wanted)
+            return [there[job] for job in wanted]
+
+        return await self._database.read(look)
 
     async def cancel(self, job: str) -> Job:
         def change(transaction: Transaction) -> tuple[Job | None, builtins.list[OutboxRow]]:
@@ -159,8 +167,23 @@ def _shown(state: State) -> ColumnElement[bool]:
     return jobs.c.state == state
 
 
-def _listing(which: JobFilter) -> Select[Any]:
-    query = select(*rows.JOB_COLUMNS).order_by(jobs.c.created_ms.desc(), jobs.c.id.desc()).limit(which.limit)
+def _fitting(sizes: Iterable[Row[str, int]]) -> list[str]:
+    """The ids of the first jobs, as many as :data:`PAGE_BYTES` hold, but one at least."""
+    total = 0
+    fitting: list[str] = []
+    for job, size in sizes:
+        total += size
+        if total > PAGE_BYTES and fitting:
+            break
+        fitting.append(job)
+    return fitting
+
+
+def _listing(which: JobFilter) -> Select[str, int]:
+    """The ids of jobs, and how many bytes each brings along."""
+    params, saved, result = (func.coalesce(func.length(jobs.c[name]), 0) for name in ("params", "saved", "result"))
+    size = params + saved + result
+    query = select(jobs.c.id, size).order_by(jobs.c.created_ms.desc(), jobs.c.id.desc()).limit(which.limit)
     if which.owner is not None:
         query = query.where(jobs.c.owner == which.owner)
     if which.state is not None:

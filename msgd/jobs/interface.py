@@ -253,7 +253,8 @@ class Jobs(Protocol):
     async def get(self, job: str) -> Job:
         """Raises NotFound."""
 
-    async def list(self, which: JobFilter) -> Sequence[Job]: ...
+    async def list(self, which: JobFilter) -> Sequence[Job]:
+        """The jobs that there are, at most ``which.limit`` of them and about 4 MiB of params and results."""
 
     async def cancel(self, job: str) -> Job:
         """Request the end. Queued and waiting jobs end at once; a running one is flagged (the caller signals its

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from msgd.errors import InvalidInput
 from msgd.jobs.interface import JobFilter, Jobs, State
 from msgd.journal.interface import Journal
@@ -68,10 +70,12 @@ class JobsApi:
             state=State(state) if state else None,
             type=type_ or None,
             before=before or None,
-            limit=limit + 1,
+            limit=limit,
         )
         jobs = await self._jobs.list(which)
-        return answer(jobs_view(jobs[:limit], more=len(jobs) > limit))
+        # A page may be short of the limit because of its size: only looking tells whether another one follows.
+        more = bool(jobs) and bool(await self._jobs.list(replace(which, before=jobs[-1].id, limit=1)))
+        return answer(jobs_view(jobs, more=more))
 
     async def show(self, call: Call) -> Answer:
         """One job."""

@@ -133,6 +133,16 @@ class AskingContract(JobsBase):
         self.assertEqual(await listed(state=State.RUNNING), [])
         self.assertEqual(len(await listed(state=State.QUEUED)), 4)
 
+    async def test_list_of_large_jobs(self) -> None:
+        """A page is bounded in bytes too, with one job at least; the next one goes on where it ended."""
+        made = [(await self.submitted(params=b'"%s"' % (b"x" * 1_000_000))).id for _ in range(9)]
+        listed: list[str] = []
+        pages = 0
+        while page := await self.jobs.list(JobFilter(before=listed[-1] if listed else None)):
+            listed += [job.id for job in page]
+            pages += 1
+        self.assertEqual((set(listed), len(listed), pages), (set(made), 9, 3))
+
     async def test_between_slices_a_job_is_shown_running(self) -> None:
         """Whoever watches does not see it queued again between two slices, but does while it waits for a retry."""
         claimed = await self.claimed()
