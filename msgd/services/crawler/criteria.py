@@ -27,6 +27,10 @@ from msgspec import Struct
 EXPRESSION_LENGTH: Final = 1000
 """Characters of one expression: what people write by hand, not what programs make to hurt."""
 
+REGEX_GROUPS: Final = 10
+"""How deep the groups of a regular expression may nest. Compiling takes more than twice as long for each further level
+that repeats (1 ms for ten, 0.1 s for 16, hours for 40), and it is done at the door, in the reactor's thread."""
+
 REGEX_S: Final = 2.0
 """Seconds for one regular expression on one page; a page of 10 MB takes a sane one 50 ms."""
 
@@ -81,9 +85,38 @@ def around(text: str, start: int, end: int) -> str:
 # -- the four kinds ---------------------------------------------------------------------------------------------------
 
 
+def nested_groups(expression: str) -> int:
+    """How deep groups nest at most, or more; never fewer, whatever is written to mislead.
+
+    What may be a set or a comment of the verbose form closes no group, but opens one.
+    """
+    nested = depth = sets = 0
+    verbose, comment = _VERBOSE.search(expression) is not None, False
+    for sign in _GROUPING.findall(expression):
+        if sign == "(":
+            depth += 1
+            nested = max(nested, depth)
+        elif sign == ")":
+            depth -= not (sets or comment)
+        elif sign[0] == "[":
+            sets += 1
+        elif sign == "]":
+            sets = max(0, sets - 1)
+        elif sign in "#\n":
+            comment = verbose and sign == "#"
+    return nested
+
+
+_GROUPING: Final = regex.compile(r"\\.|\[\^?\]?|[]()#\n]", regex.DOTALL | regex.VERSION0)
+
+_VERBOSE: Final = regex.compile(r"\(\?\w*x")
+
+
 def by_regex(expression: str, attr: str) -> Search:
     """Raises ValueError."""
     _check_length(expression)
+    if nested_groups(expression) > REGEX_GROUPS:
+        raise ValueError(f"groups nest more than {REGEX_GROUPS} deep: it would take too long to compile")
     try:
         pattern = regex.compile(expression)
     except (regex.error, RecursionError, OverflowError) as error:

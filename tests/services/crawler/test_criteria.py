@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, process_time
 from unittest.mock import patch
 
 from hypothesis import given
@@ -11,7 +11,7 @@ from lxml import etree
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.services.crawler import criteria
-from msgd.services.crawler.criteria import PAGE_RESULTS, VALUE_LENGTH, Found, nested_walks
+from msgd.services.crawler.criteria import PAGE_RESULTS, REGEX_GROUPS, VALUE_LENGTH, Found, by_regex, nested_walks
 from msgd.services.crawler.page import read_page
 from msgd.services.crawler.params import Match
 
@@ -84,6 +84,16 @@ class RegexTests(SynchronousTestCase):
                 list(search(None, text))
             except criteria.TooSlow:
                 pass
+
+    def test_nested_groups(self) -> None:
+        """Groups within groups within groups would take hours to compile, however they are hidden: they are refused."""
+        repeat = "){1,9}"
+        for group in ("(?:", "(?:[)]", "(?:[])]", "(?:[^])]", "(?x:#)\n", "(?:\\["):
+            self.assertRaises(ValueError, by_regex, group * 30 + "a" + repeat * 30, "")
+        began = process_time()
+        by_regex("(?:" * REGEX_GROUPS + "a" + repeat * REGEX_GROUPS, "")
+        self.assertLess(process_time() - began, 0.5)
+        by_regex(r"(\d+) (?:\([)(\]]|#(\w))" * 3, "")
 
 
 class TextTests(SynchronousTestCase):
