@@ -49,7 +49,7 @@ class ReadmeTest(SynchronousTestCase):
 
     def test_files(self) -> None:
         """Every file and folder of the tree that is named is there."""
-        named = re.findall(r"(?:``|^    )((?:etc|systemd|tests|msgd)/[\w/.]*)", README, re.MULTILINE)
+        named = re.findall(r"(?:``|^    |<)((?:etc|systemd|tests|msgd|docs)/[\w/.]*)", README, re.MULTILINE)
         self.assertGreater(len(named), 10)
         for name in named:
             self.assertTrue((ROOT / name).exists(), name)
