@@ -1,15 +1,20 @@
-"""One process of ours for bench.jobs_noop: ``python -m bench._noop_ours BROKER DATABASE WARM_UP JOBS``.
+"""One process of ours for bench.jobs_noop: ``python -m bench._noop_ours BROKER DATABASE DUTIES WARM_UP JOBS``.
 
-For each line on its standard input it submits so many jobs that do nothing (at the first, fewer, to warm up), performs
-them and records their events, all here, and prints how many that were a second. A job counts when the journal has both
-its events, ``started`` and ``done``, and live push has come past them; its message is acknowledged before that.
+``DUTIES`` are those of this process, of ``submit``, ``work`` and ``record``: one process has them all, or three
+share them as the daemons notifier, worker and recorder do. Whoever submits does so for each line on its standard input
+(at the first, fewer, to warm up), waits until they are performed and recorded, and prints how many that were a second.
+A job counts when the journal has both its events, ``started`` and ``done``, and live push has come past them; its
+message is acknowledged before that. Each ends with its standard input.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, Final
 
 from msgspec import Struct
@@ -32,7 +37,7 @@ from msgd.journal.sql import SQLJournal
 from msgd.services.recorder.service import Recorder
 from msgd.work import Context, Done, job
 from msgd.work.attempt import Limits
-from msgd.work.parts import Parts
+from msgd.work.parts import Part, Parts
 from msgd.work.runner import Runner
 
 CONCURRENCY: Final = 256
@@ -41,7 +46,7 @@ CONCURRENCY: Final = 256
 SUBMITTERS: Final = 200
 """Submissions under way at a time, as of a busy web application."""
 
-LOOK_S: Final = 0.02
+LOOK_S: Final = 0.05
 
 
 class Nothing(Struct):
@@ -77,31 +82,33 @@ async def once(jobs: Jobs, journal: Journal, clock: Clock, count: int) -> float:
     return count / (time.perf_counter() - begun)
 
 
-async def run(clock: Any, broker_url: str, database_url: str, warm_up: int, count: int) -> None:
-    """Print the rates, as they are asked for."""
+async def run(clock: Any, broker_url: str, database_url: str, duties: Sequence[str], counts: Iterator[int]) -> None:
+    """Do the duties; print the rates, as they are asked for."""
+    process = f"bench-{os.getpid()}"
     database = Database(database_url, reactor=clock)
     broker: Broker
     if broker_url.startswith("amqp"):
-        broker = AmqpBroker(clock, [broker_url], name="bench", jitter=random.random)
+        broker = AmqpBroker(clock, [broker_url], name=process, jitter=random.random)
     else:
         broker = EmbeddedBroker(broker_url, reactor=clock)
     publisher = Publisher(SqlOutbox(database, clock=clock), broker, clock=clock)
     jobs = SqlJobs(database, clock=clock, post=publisher.post)
     journal = SQLJournal(database, now_ms=lambda: int(clock.seconds() * 1000))
-    recorder = Recorder(journal=journal, jobs=jobs, broker=broker, clock=clock, process="bench")
-    limits = Limits(concurrency=CONCURRENCY)
-    runner = Runner([noop], jobs=jobs, broker=broker, clock=clock, process="bench", limits=lambda _: limits)
-    parts = Parts([database, broker, publisher, recorder, runner])
-    await parts.start()
+    parts: list[Part] = [database, broker, publisher]
+    if "record" in duties:
+        parts.append(Recorder(journal=journal, jobs=jobs, broker=broker, clock=clock, process=process))
+    if "work" in duties:
+        limits = Limits(concurrency=CONCURRENCY)
+        parts.append(Runner([noop], jobs=jobs, broker=broker, clock=clock, process=process, limits=lambda _: limits))
+    life = Parts(parts)
+    await life.start()
     calm_collector()  # as every daemon does
-    next_count = warm_up
     while await deferToThread(sys.stdin.readline):
-        print(await once(jobs, journal, clock, next_count), flush=True)
-        next_count = count
-    await parts.stop()
+        print(await once(jobs, journal, clock, next(counts)), flush=True)
+    await life.stop()
 
 
 if __name__ == "__main__":
-    task.react(
-        lambda given: Deferred.fromCoroutine(run(given, sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
-    )
+    broker, database, duties, warm_up, count = sys.argv[1:]
+    counts = chain([int(warm_up)], repeat(int(count)))
+    task.react(lambda given: Deferred.fromCoroutine(run(given, broker, database, duties.split(","), counts)))
