@@ -148,9 +148,9 @@ class DashboardTest(WorldCase):
             await chromium.run(lambda driver: driver.find_element("id", "url").get_attribute("value")), "shop.example"
         )
         await chromium.open(f"{world.url}/jobs/none")
-        self.assertIn("no such job", await chromium.text("main"))
+        await self._says(chromium, "main", "no such job")
         await chromium.open(f"{world.url}/jobs?state=failed")
-        self.assertIn("No failed jobs", await chromium.text(".empty"))
+        await self._says(chromium, ".empty", "No failed jobs")
 
     async def test_sign_in(self) -> None:
         """A stranger sees the form; a bad token is refused with a reason; signing out forgets the cookie."""
@@ -162,11 +162,15 @@ class DashboardTest(WorldCase):
         self.assertIn("trusts", await self._notice(chromium))
         await chromium.fill("#token", token("ann"))
         await chromium.click("button.main")
-        self.assertIn("No jobs yet", await chromium.text(".empty"))
+        await self._says(chromium, ".empty", "No jobs yet")
         await chromium.click("#logout")
         await chromium.wait_for_texts("main h1", lambda texts: list(texts) == ["Sign in"])
         await chromium.reload()
         self.assertEqual(await chromium.text("main h1"), "Sign in")
+
+    async def _says(self, chromium: Chromium, css: str, words: str) -> None:
+        """What is there first says that it is loading."""
+        await chromium.wait_for_texts(css, lambda texts: any(words in text for text in texts))
 
     async def _notice(self, chromium: Chromium) -> str:
         found = await chromium.wait_for_texts(".notice.bad", any)
