@@ -4,6 +4,7 @@
 ``adapters``      settings to implementations: database, broker, jobs, outbox, journal
 ``daemons``       the daemons in one table: what each is made of
 ``service``       a daemon as a Twisted service: start, drain, exit code
+``accepted``      job types that are accepted before a worker of theirs has ever run
 ``listening``     open ports, and a start that nobody waits for
 ``options``       what ``twistd`` is told on the command line
 ``application``   :func:`application`: a worker of your own under ``twistd -y``

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from msgd.app.accepted import Accepted
 from msgd.app.adapters import Adapters
 from msgd.app.listening import InBackground, Listening
 from msgd.app.options import OneOfManyOptions, Options
@@ -114,7 +115,8 @@ def _door(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> list[Part]
         settings=settings.notifier,
         reactor=adapters.reactor,
     )
-    return [made, Listening(adapters.reactor, settings.notifier.listen, made.site)]
+    accepted = Accepted(list(BUILT_IN.values()), jobs=adapters.jobs, broker=adapters.broker, clock=adapters.reactor)
+    return [accepted, made, Listening(adapters.reactor, settings.notifier.listen, made.site)]
 
 
 def keys(settings: Settings) -> SecretKeys:

@@ -83,6 +83,12 @@ class Deployment:
 
     def start(self, *names: str, environment: dict[str, str] | None = None) -> None:
         """Start these daemons (all, if none is named) and wait until the notifier's door is open, if it is there."""
+        self.launch(*names, environment=environment)
+        if {"msgd", "notifier"} & set(names or self.daemons):
+            until(self._open, f"{self.url}/healthz answers")
+
+    def launch(self, *names: str, environment: dict[str, str] | None = None) -> None:
+        """Start these daemons (all, if none is named), whatever becomes of them."""
         for name in names or self.daemons:
             log = (self.folder / f"{name}.log").open("ab")
             self._running[name] = subprocess.Popen(
@@ -94,8 +100,6 @@ class Deployment:
                 stderr=log,
             )
             log.close()
-        if {"msgd", "notifier"} & set(names or self.daemons):
-            until(self._open, f"{self.url}/healthz answers")
 
     def _open(self) -> bool:
         for name, process in self._running.items():
