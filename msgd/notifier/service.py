@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
+
+from twisted.internet.threads import deferToThreadPool
 
 from msgd.broker.interface import Broker
 from msgd.clock import sleep
@@ -65,6 +68,7 @@ class Notifier:
             cancel=lambda job: cancel(jobs, broker, reactor, job),
             clock=reactor,
             new_id=make_id,
+            in_thread=partial(deferToThreadPool, reactor, reactor.getThreadPool()),
         )
         self._feed = Feed(broker, journal, reactor)
         self._site = DashboardSite()

@@ -39,7 +39,7 @@ PAGE_BYTES: Final = 10 * 1024 * 1024
 DRAINED_BYTES: Final = 64 * 1024
 """Of a body that nobody wants (a redirect's, an error's): read to keep the connection, which costs more than this."""
 
-USER_AGENT: Final = f"msgd/{__version__} (+https://github.com/msgd/msgd)"
+USER_AGENT: Final = f"msgd/{__version__}"
 ACCEPT: Final = "text/html,application/xhtml+xml,text/*;q=0.9,application/xml;q=0.8,*/*;q=0.5"
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -106,7 +106,7 @@ class Fetcher:
         self.answer_s = answer_s
         self.body_s = body_s
         self._now = now
-        agent = f"{USER_AGENT} {contact}" if contact else USER_AGENT
+        agent = f"{USER_AGENT} (+{contact})" if contact else USER_AGENT
         headers = f"User-Agent: {agent}\r\nAccept: {ACCEPT}\r\nAccept-Encoding: {ACCEPTED}\r\n\r\n"
         self._headers = headers.encode("ascii", "replace")
 

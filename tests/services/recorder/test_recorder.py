@@ -324,7 +324,8 @@ class RecorderCases(_TestCase):
         await world.listener.until_pos(1)
         world.listener.heard.clear()
         # The head is heard before its publisher knows of the confirm: only then does it begin to wait.
-        while not any(call.getTime() == hand.seconds() + IDLE_S for call in hand.getDelayedCalls()):
+        pending: Any = hand.getDelayedCalls
+        while not any(call.getTime() == hand.seconds() + IDLE_S for call in pending()):
             await sleep(clock, 0)
         hand.advance(IDLE_S)
         await world.listener.until(lambda: bool(world.listener.heads))
