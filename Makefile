@@ -12,9 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 PROJECT := setup.cfg pyproject.toml requirements.lock
-# Tests to run (TESTS=tests.broker), and what else trial is told (TRIAL=--until-failure).
+# Tests to run (TESTS=tests.broker), and what else trial is told (TRIAL=--until-failure); by default two at a time: much of
+# the time they wait for servers.
 TESTS ?= tests
-TRIAL ?=
+TRIAL ?= -j2
 # A variable as it was given, for the shell: a regex may hold "$" and "'".
 quoted = '$(subst ','\'',$(value $(1)))'
 # What to measure (BENCH=broker): each is a module of bench/.
