@@ -5,6 +5,7 @@ Sources: the HTML standard (encoding sniffing, base, meta refresh, rel); RFC 911
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -12,7 +13,12 @@ from typing import Final
 import cchardet
 from lxml import etree
 from msgspec import Struct
-from w3lib.encoding import html_to_unicode, resolve_encoding
+from w3lib.encoding import (
+    html_body_declared_encoding,
+    html_to_unicode,
+    http_content_type_encoding,
+    resolve_encoding,
+)
 
 from msgd.services.crawler.criteria import Criterion, Found, cut, search_page, squeeze
 from msgd.services.crawler.scope import Scope
@@ -98,13 +104,63 @@ def _detect(body: bytes) -> str | None:
     return resolve_encoding(found) if found else None  # it also knows charsets that Python cannot decode
 
 
+_NO_CHARSETS: Final = frozenset(
+    {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
+)
+"""What Python calls a text encoding, and no browser does. Decoding punycode takes quadratic time."""
+
+
+def _is_charset(encoding: str) -> bool:
+    """Whether a declared encoding, by its name in Python, is one that text is written in."""
+    try:
+        codec = codecs.lookup(encoding)
+    except LookupError:
+        return False
+    return codec._is_text_encoding and codec.name.replace("-", "_") not in _NO_CHARSETS
+
+
 def _to_utf8(body: bytes, content_type: str) -> tuple[str, bytes]:
     """The encoding (BOM, then header, then meta, then a guess) and the body in UTF-8, without what XML cannot hold."""
+    declared = http_content_type_encoding(content_type) or html_body_declared_encoding(body)
+    if declared is not None and not _is_charset(declared):
+        content_type = f"text/html; charset={_detect(body) or 'utf-8'}"  # stands above what the page says
     encoding, text = html_to_unicode(content_type, body, auto_detect_fun=_detect)
     source = text.encode("utf-8", "replace")  # lone surrogates of a broken UTF-16 page
     if b"\0" in source:  # libxml2 would end the page there
         source = source.replace(b"\0", b"\xef\xbf\xbd")
     return encoding, source
+
+
+TAG_ATTRIBUTES: Final = 1000
+"""Attributes of one element that are read. libxml2 walks past all that an element has for each further one: 50,000 take
+5 s (2.14), and a page could consist of nothing else."""
+
+THINNED_BYTES: Final = 64 * 1024
+"""Smaller pages are spared the look for such elements: one that fills the page takes a third of a second."""
+
+_TAG: Final = re.compile(rb"<[A-Za-z](?:[^>\"'=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+|[\"'])*+")
+"""From a tag's beginning to before its end, in linear time whatever the quotes."""
+
+_KEPT: Final = re.compile(
+    rb"<[^\s/>]*+(?:[\s/]*+(?:=|[^\s/>=])[^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?+){0,%d}+"
+    % TAG_ATTRIBUTES
+)
+"""The same (HTML standard, tokenization), as far as it is kept."""
+
+
+def _thinned(source: bytes) -> bytes:
+    """The page without the attributes that are too many."""
+    pieces: list[bytes] = []
+    at = 0
+    for tag in _TAG.finditer(source):
+        start, end = tag.span()
+        if end - start < 2 * TAG_ATTRIBUTES:  # a sign and a space each
+            continue
+        kept = _KEPT.match(source, start, end)
+        if kept is not None and kept.end() < end:
+            pieces.append(source[at : kept.end()])
+            at = end
+    return b"".join([*pieces, source[at:]]) if pieces else source
 
 
 _BLOCKS: Final = (
@@ -119,6 +175,12 @@ def _parse(source: bytes, *, lines: bool) -> tuple[etree._Element | None, list[s
     """The root element and what libxml2 left out. ``lines``: with line breaks at blocks, and only there."""
     if lines:
         source = _BLOCK_TAG.sub(b"\n<", source.replace(b"\n", b" ").replace(b"\r", b" "))
+    problems = []
+    if len(source) > THINNED_BYTES:
+        thinned = _thinned(source)
+        if len(thinned) < len(source):
+            problems.append(f"an element of more than {TAG_ATTRIBUTES:,} attributes: the rest was not read")
+        source = thinned
     # A parser of its own: the shared one keeps the interpreter lock while it works. huge_tree: without it links below
     # depth 255 and texts over 10 MB vanish, and a page is bounded before it comes here.
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
@@ -126,7 +188,6 @@ def _parse(source: bytes, *, lines: bool) -> tuple[etree._Element | None, list[s
         root = etree.fromstring(source, parser)
     except etree.XMLSyntaxError:  # an empty document
         return None, []
-    problems = []
     if parser.error_log and any(entry.message.startswith("Excessive depth") for entry in parser.error_log):
         problems.append("nested too deeply: what lies below 2,048 elements was not read")
     return root, problems

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.services.crawler.page import PAGE_LINKS, Reading, is_readable, read_page
+from msgd.services.crawler.page import PAGE_LINKS, Reading, _thinned, is_readable, read_page
 from msgd.services.crawler.params import Match
 from msgd.services.crawler.scope import Scope
 
@@ -59,6 +59,13 @@ class CharsetTests(SynchronousTestCase):
         """A page that is not in its declared charset loses those characters and nothing else."""
         self.assertEqual(text(b"<p>caf\xe9 au lait", "text/html; charset=utf-8"), "caf� au lait")
         self.assertEqual(text(b"<p>plain", "text/html; charset=no-such-charset"), "plain")
+
+    def test_no_charset(self) -> None:
+        """A codec of Python's that is no charset is none here: the text is read, in no time."""
+        page = "<p>prix 10 €" + "a" * 200_000 + "-zzzz" * 20_000
+        for name in ("hex", "zlib", "idna", "punycode", "unicode-escape", "raw_unicode_escape", "undefined"):
+            self.assertTrue(text(page.encode(), f"text/html; charset={name}").startswith("prix 10 €"), name)
+            self.assertTrue(text(f"<meta charset={name}>{page}".encode(), "text/html").startswith("prix 10 €"), name)
 
     def test_zeros(self) -> None:
         """A zero byte does not end the page."""
@@ -148,6 +155,27 @@ class BrokenTests(SynchronousTestCase):
         """A text of nearly 10 MB is read to its end."""
         body = b"<p>" + b"x" * 9_900_000 + b'<a href="/end">end</a>'
         self.assertEqual([link.url for link in read(body).links], ["http://a.example/end"])
+
+    def test_crowded(self) -> None:
+        """An element of so many attributes that libxml2 would take hours keeps the first thousand, however they are
+        written; what comes after it is read."""
+        for form in ("a%d", "a%d=1", 'a%d=">"', "a%d='\"'", "a%d = x", "<a%d", 'a%d=""b%d=">"/'):
+            crowd = " ".join(form.replace("%d", str(number)) for number in range(200_000)).encode()
+            reading = read(b"<p>before</p><a href=/kept " + crowd + b"></a><a href=/after>x</a>")
+            self.assertEqual([link.url[-6:] for link in reading.links], ["e/kept", "/after"], form)
+            self.assertIn("1,000 attributes", reading.problems[0])
+
+    def test_large_and_sane(self) -> None:
+        """A large page without such an element is left as it is, though it has long attributes."""
+        element = (
+            b'<a href="/x" data-text="a = b > c" title=\'"\' onclick="' + b"f(1, 2) / 3; " * 5000 + b'">a = "b</a> '
+        )
+        self.assertEqual(_thinned(element * 3), element * 3)
+
+    @given(st.lists(st.sampled_from([*SOUP, b"=", b"'", b'"', b">", b"a "]), max_size=20).map(b"".join))
+    def test_thinned(self, page: bytes) -> None:
+        """Nothing is taken out of a page whose elements have few attributes."""
+        self.assertEqual(_thinned(page * 40), page * 40)
 
     def test_empty(self) -> None:
         """An empty page has nothing to say, and nothing is wrong with it."""
