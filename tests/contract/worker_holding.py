@@ -43,8 +43,7 @@ class HoldingContract(WorkerBase):
         id_ = await world.submit("count")
         await gate.has_begun()
         await world.jobs.cancel(id_)
-        world.clock.advance(2.0)
-        await world.ended(id_, State.CANCELLED)
+        await world.passing(world.ended(id_, State.CANCELLED))
         self.assertEqual(gate.cancelled, 1)
 
     async def test_cancel_without_its_worker(self) -> None:
