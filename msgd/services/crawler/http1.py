@@ -16,7 +16,8 @@ from typing import Final
 from msgspec import Struct
 
 HEAD_BYTES: Final = 64 * 1024
-"""A status line and headers, or trailers; browsers and servers stop between 8 and 256 KiB."""
+"""Status lines and headers, those of interim responses too, or trailers; browsers and servers stop between 8 and
+256 KiB."""
 
 CHUNK_LINE_BYTES: Final = 4096
 """The line with a chunk's length, which may carry extensions that nobody uses."""
@@ -70,6 +71,7 @@ class ResponseReader:
         self._at = 0  # what is before it has been read
         self._part = _Part.HEAD
         self._left = 0  # bytes of the body, of the chunk, or read of the trailers
+        self._interim = 0  # bytes of interim responses
         self._keeps = False
 
     @property
@@ -85,7 +87,7 @@ class ResponseReader:
     def next_response(self) -> None:
         """The next request goes out."""
         self._buffer, self._at = b"", 0
-        self._part = _Part.HEAD
+        self._part, self._interim = _Part.HEAD, 0
 
     def receive(self, data: bytes) -> Iterator[Event]:
         """What is to be told after these bytes; the pieces of a body in them come as one. After END the reader wants
@@ -119,7 +121,7 @@ class ResponseReader:
         if end < 0:
             end, skip = buffer.find(b"\n\n", at), 2  # line feeds alone, as very old servers send
         size = (len(buffer) if end < 0 else end) - at
-        if size > HEAD_BYTES:
+        if self._interim + size > HEAD_BYTES:
             raise BadResponse(f"headers of more than {HEAD_BYTES // 1024} KiB")
         if end < 0:
             if size >= 5 and not buffer.startswith(b"HTTP/", at):
@@ -130,7 +132,8 @@ class ResponseReader:
         if 100 <= head.status < 200:
             if head.status == 101:
                 raise BadResponse("it switches to a protocol that was not asked for")
-            return _AGAIN  # an interim response: the real one follows
+            self._interim += size
+            return _AGAIN  # the real one follows
         self._keeps = head.keeps
         if head.status in (204, 304):
             self._part, self._left = _Part.LENGTH, 0

@@ -55,6 +55,12 @@ class ReaderTests(SynchronousTestCase):
         reader.next_response()
         self.assertEqual(_read(reader, response), whole)
 
+    def test_endless_interim_responses(self) -> None:
+        """A server that promises an answer again and again is not listened to for ever."""
+        promises = b"HTTP/1.1 103 Early Hints\r\n\r\n" * (HEAD_BYTES // 24 + 2)
+        self.assertRaises(BadResponse, read, promises)
+        self.assertRaises(BadResponse, read, promises, *range(0, len(promises), 100))
+
     @given(_bodies)
     def test_chunked(self, chunks: list[bytes]) -> None:
         """The chunks of a body are put together."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.services.crawler.page import PAGE_LINKS, Reading, _thinned, is_readable, read_page
+from msgd.services.crawler.page import MARKED_BYTES, PAGE_LINKS, Reading, _thinned, is_readable, read_page
 from msgd.services.crawler.params import Match
 from msgd.services.crawler.scope import Scope
 
@@ -79,6 +79,15 @@ class TextTests(SynchronousTestCase):
             more<DIV>three</DIV><script>no()</script><table><tr><td>a</td><td>b\xc2\xa0&nbsp;c</td></tr></table>
             <noscript>no</noscript><template>no</template></body></html>"""
         self.assertEqual(text(body), "one\ntwo bold more\nthree\na\nb c")
+
+    def test_lines_of_a_large_page(self) -> None:
+        """Each block of a page that is marked in pieces begins a line, and nothing else does."""
+        words = [f"{number}" * (number % 7 + 1) for number in range(30_000)]
+        page = "".join(f"<p>{word}<b>!</b></p>" for word in words).encode()
+        self.assertGreater(len(page), 5 * MARKED_BYTES)
+        reading = read_page(page, URL, content_type="text/html", criteria=[Match(regex="(?m)^[0-9]+!$").compile()])
+        self.assertEqual([found.value for found in reading.found], [f"{word}!" for word in words[: len(reading.found)]])
+        self.assertGreater(len(reading.found), 500)
 
     def test_title(self) -> None:
         """The title is that of the page, in one line."""
