@@ -30,6 +30,11 @@ class Clock(Protocol):
     def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any, **kw: Any) -> DelayedCall: ...
 
 
+def milliseconds(clock: Clock) -> int:
+    """What the clock says, in milliseconds; since 1970 where it counts from there, as a reactor does."""
+    return int(clock.seconds() * 1000)
+
+
 def sleep(clock: Clock, seconds: float) -> Deferred[None]:
     """Fires after so many seconds. Cancel it to wake up early, with CancelledError."""
     waiter: Deferred[None] = Deferred(lambda _: call.cancel())

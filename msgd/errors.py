@@ -104,6 +104,12 @@ class TokenExpired(Unauthenticated):
     code = "token-expired"
 
 
+class TokenRevoked(Unauthenticated):
+    """A token taken back before its ``exp``."""
+
+    code = "token-revoked"
+
+
 class Forbidden(MsgdError):
     """A known principal that lacks the right."""
 
@@ -115,6 +121,13 @@ class NotFound(MsgdError):
     """Something asked for by name that is not there (or not the asker's to see)."""
 
     code = "not-found"
+    fault = Fault.CALLER
+
+
+class Gone(MsgdError):
+    """Something that was to come and will not, or that was here and is no more."""
+
+    code = "gone"
     fault = Fault.CALLER
 
 
@@ -170,6 +183,18 @@ class Overloaded(Unavailable):
 
     code = "overloaded"
     fault = Fault.OURS
+
+
+class StorageUnavailable(Unavailable):
+    """The storage of blobs did not answer, or refused for a reason that may pass."""
+
+    code = "storage-unavailable"
+
+
+class StorageFull(Overloaded):
+    """No room is left where blobs are stored; nothing was kept of what came."""
+
+    code = "storage-full"
 
 
 class PeerError(MsgdError):

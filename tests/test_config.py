@@ -159,6 +159,27 @@ class WrongFileTest(ConfigCase):
         self.wrong('[notifier]\nlisten = "8080"', 2, "not a Twisted endpoint")
         self.wrong('[topics."a..b"]', 1, "topic pattern")
 
+    def test_bounce_folders(self) -> None:
+        """A folder on a server is named without a password, in an address with a user; its file is named too."""
+        mail = '[mail]\nbounces = "b@a.example"\nbounce_folder = '
+        for folder, said in (
+            ("imaps://mail.example/INBOX", "neither a maildir nor imaps://user@host"),
+            ("pop3://ann@mail.example", "neither a maildir nor imaps://user@host"),
+            ("imaps://ann@mail.example:0/", "neither a maildir nor imaps://user@host"),
+            ("imaps://ann@mail.example:x/", "Port could not be cast"),
+            ("imaps://ann:secret@mail.example", "bounce_password_file"),
+            ("imaps://ann@mail.example/a?b", "%3F"),
+            ("imaps://ann@mail.example/a%0d%0aA1 DELETE INBOX", "nobody can see"),
+            ("imaps://ann@mail.example/a", "set bounce_password_file"),
+        ):
+            path = Path(self.mktemp())
+            path.write_text(f'{mail}"{folder}"')
+            error = self.assertRaises(ConfigError, load, path, {})
+            self.assertIn(said, error.message)
+            self.assertNotIn("secret", error.message)
+        self.load(f'{mail}"imaps://ann@mail.example/a"\nbounce_password_file = "f"\nbounce_done = "Read"')
+        self.load(f'{mail}"/var/mail/bounces"')
+
     def test_no_toml(self) -> None:
         """A syntax error is named with its line, also at the end of the file."""
         self.wrong("[state]\ndir = \n", 2, "not TOML")
@@ -205,6 +226,14 @@ class EnvironmentTest(ConfigCase):
         self.assertEqual(found.broker.url, ("amqp://a/", "amqp://b/"))
         self.assertEqual((found.crawl.contact, found.crawl.robots), ("testbot", False))
         self.assertEqual(found.job("send_mail").slice, 2.5)
+
+    def test_lists(self) -> None:
+        """A list may be written as in the file, or with commas alone."""
+        for text in ("10.0.0.0/8, 127.0.0.0/8", ' ["10.0.0.0/8", "127.0.0.0/8"]', '["10.0.0.0/8",\n"127.0.0.0/8"]'):
+            self.assertEqual(load(None, {"MSGD_NETWORK_ALLOW": text}).network.allow, ("10.0.0.0/8", "127.0.0.0/8"))
+        self.assertEqual(load(None, {"MSGD_NETWORK_ALLOW": "[]"}).network.allow, ())
+        self.refused("no list as TOML has them", MSGD_NETWORK_ALLOW='["10.0.0.0/8"')
+        self.refused("expected str", MSGD_NETWORK_ALLOW="[1]")
 
     def test_wrong_key(self) -> None:
         """A wrong key or value in a variable is named with the variable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,19 @@ def _value(name: str, field: FieldInfo, given: Given) -> object:
     value = given.value
     text = isinstance(value, Text)
     if isinstance(field.default, tuple) and isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()] if text else [value]
+        value = _items(given, value) if text else [value]
     try:
         return msgspec.convert(value, field.type, strict=not text)
     except msgspec.ValidationError as error:
         reason = str(error).replace("`", "").replace("array", "list").replace("object", "table")
         raise wrong(given.where, f"{name}: {reason[0].lower()}{reason[1:]}") from None
+
+
+def _items(given: Given, text: str) -> object:
+    """A list out of the environment: as the file has it, or its items with commas between them."""
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tomllib.loads(f"list = {text}")["list"]
+    except tomllib.TOMLDecodeError as error:
+        raise wrong(given.where, f"begins with a bracket, but is no list as TOML has them: {error}") from None

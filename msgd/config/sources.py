@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from msgd.config.settings import FAMILIES, NAMES, SECTIONS, Crawl, Job
+from msgd.config.settings import FAMILIES, JOBS, NAMES, SECTIONS, Job
 from msgd.errors import ConfigError
 
 PREFIX: Final = "MSGD_"
@@ -100,7 +100,8 @@ def override(tables: dict[tuple[str, ...], Table], environ: Mapping[str, str]) -
 
 def _split(text: str) -> tuple[str, str]:
     """``crawl_max_pages`` as job type and key: the longest known key at its end counts."""
-    for key in sorted((*Job.__struct_fields__, *Crawl.__struct_fields__), key=len, reverse=True):
+    forms: tuple[type[Job], ...] = (Job, *JOBS.values())
+    for key in sorted({name for form in forms for name in form.__struct_fields__}, key=len, reverse=True):
         if text.endswith(f"_{key}"):
             return text.removesuffix(f"_{key}"), key
     type_, _, key = text.rpartition("_")

@@ -18,6 +18,7 @@ RETRYING: Final = "retrying"
 DONE: Final = "done"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
+TYPING: Final = "typing"
 ENDS: Final = frozenset({DONE, FAILED, CANCELLED})
 """The event types that end a job's run."""
 

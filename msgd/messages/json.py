@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,10 +34,29 @@ def check(body: bytes, *, where: str = "body") -> bytes:
 
 def decode(body: bytes, form: type[T], *, where: str = "body", error: type[InvalidInput] = InvalidInput) -> T:
     """``body`` as ``form``; raises NotJson for what is no JSON, ``error`` for what does not fit, naming the field."""
+    return decode_by(lambda body: msgspec.json.decode(body, type=form), body, where=where, error=error)
+
+
+def decode_by(
+    decoder: Callable[[bytes], T], body: bytes, *, where: str = "body", error: type[InvalidInput] = InvalidInput
+) -> T:
+    """The same with a decoder of msgspec's that is kept, for what is decoded all the time."""
     try:
-        return msgspec.json.decode(body, type=form)
+        return decoder(body)
     except msgspec.ValidationError as wrong:
         message, _, path = str(wrong).partition(" - at `")
-        raise error(message, where=where + path.rstrip("`").removeprefix("$")) from None
+        field = path.rstrip("`").removeprefix("$")
+        raise error(_in_words(message), where=where + field if where else field.removeprefix(".")) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as wrong:
         raise NotJson(f"not UTF-8 JSON: {wrong}", where=where) from None
+
+
+def _in_words(message: str) -> str:
+    """What msgspec says of a field that is missing or too many, in words that need no knowledge of Python."""
+    for beginning, said in (
+        ("Object missing required field ", "is missing"),
+        ("Object contains unknown field ", "is unknown"),
+    ):
+        if message.startswith(beginning):
+            return f"the field {message.removeprefix(beginning)} {said}"
+    return message

@@ -6,12 +6,16 @@ The body is JSON, so that any AMQP client can watch; ``data`` is embedded byte f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from msgd.messages.events import Event, Recorded
 from msgd.messages.topics import bucket
+
+Place = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""A pos; of what is no such number, whoever sent it, no journal can be asked."""
 
 
 class Head(Struct, frozen=True):
@@ -22,8 +26,8 @@ class Head(Struct, frozen=True):
     """
 
     epoch: str
-    first: int
-    last: int
+    first: Place
+    last: Place
     counts: dict[int, int]
 
 

@@ -68,6 +68,12 @@ def job_topic(job: str) -> str:
     return f"job.{job}"
 
 
+def job_of(pattern: str) -> str | None:
+    """The job on whose topic alone events of ``pattern`` happen; None for what is not one job's topic."""
+    kind, _, job = pattern.partition(".")
+    return job if kind == "job" and job and "." not in job and job not in ("*", "#") else None
+
+
 def user_topic(sub: str) -> str:
     """The topic of one principal; ``sub`` may hold any characters, see :func:`escape_word`."""
     return f"user.{escape_word(sub)}"

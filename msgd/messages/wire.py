@@ -33,6 +33,10 @@ VERSION: Final = 1
 RESERVED_REPLY: Final = "msgd."
 """``reply_to`` must not name a queue of ours: a caller could have replies written into them."""
 
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 253_402_300_799_999
+"""The years 1 to 9999, which is what RFC 3339 can say."""
+
 
 def format_time(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds: ``2026-11-21T01:28:00.000Z``."""
@@ -50,7 +54,10 @@ def parse_time(text: str, *, where: str = "time") -> int:
         stamp = datetime.fromisoformat(text)
         if stamp.tzinfo is None:
             raise ValueError("it has no offset from UTC")
-        return round(stamp.timestamp() * 1000)
+        time_ms = round(stamp.timestamp() * 1000)
+        if not _FIRST_MS <= time_ms <= _LAST_MS:
+            raise ValueError("in UTC it is not in the years 1 to 9999")
+        return time_ms
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"{text[:40]!r} is not an RFC 3339 time: {error}", where=where) from None
 
@@ -115,8 +122,14 @@ def message_to_event(topic: str, message: Message, *, now_ms: int, new_id: str) 
     stamp = _text(message.headers, "msgd-time")
     if stamp:
         time_ms = parse_time(stamp, where="msgd-time")
+    elif message.timestamp is not None:
+        time_ms = message.timestamp * 1000
+        if time_ms > _LAST_MS:  # nobody could be shown the event
+            raise InvalidInput(
+                f"timestamp {message.timestamp} must be seconds since 1970: are these milliseconds?", where="timestamp"
+            )
     else:
-        time_ms = message.timestamp * 1000 if message.timestamp is not None else now_ms
+        time_ms = now_ms
     return Event(
         topic=topic,
         type=message.type,

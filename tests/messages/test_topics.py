@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.messages.topics import covers, matches
+from msgd.messages.topics import covers, job_of, matches
 
 WORDS = ("a", "b", "c")
 
@@ -61,3 +61,13 @@ class CoveringTest(SynchronousTestCase):
         """A subscription made to be slow to check is not."""
         self.assertFalse(covers("#.b.#", "#.a" + ".*" * 90))
         self.assertTrue(covers("room.#", "room.#.a" + ".*" * 90))
+
+
+class JobOfTest(SynchronousTestCase):
+    """``job_of``."""
+
+    def test_one_jobs_topic(self) -> None:
+        """A job's own topic names it; patterns, and what only looks like one, name none."""
+        self.assertEqual(job_of("job.01kab"), "01kab")
+        for other in ("job", "job.*", "job.#", "job.a.b", "jobs.a", "room.a", "#"):
+            self.assertIsNone(job_of(other), other)

@@ -1,6 +1,8 @@
-"""Messages of foreign clients, as jobs."""
+"""Messages of foreign clients, as jobs and as events."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from msgd.errors import InvalidInput
 from msgd.messages.envelope import Message
 from msgd.messages.jobs import HIGH, NORMAL
-from msgd.messages.wire import message_to_job
+from msgd.messages.wire import format_time, message_to_event, message_to_job
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just("high")
 _values = st.recursive(_scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
@@ -42,3 +44,33 @@ class JobTest(SynchronousTestCase):
             return
         self.assertIn(job.priority, (NORMAL, HIGH))
         self.assertTrue(job.slice is None or 0 <= job.slice < 1 << 63)
+
+
+class EventTest(SynchronousTestCase):
+    """:func:`message_to_event`."""
+
+    def refused(self, **properties: Any) -> str:
+        message = Message(body=b"1", type="said", **properties)
+        error = self.assertRaises(InvalidInput, message_to_event, "room.a", message, now_ms=0, new_id="n")
+        return str(error.where)
+
+    def test_times_that_cannot_be_shown(self) -> None:
+        """A time beyond the year 9999, such as milliseconds taken for seconds, is refused: stored, it would break every
+        page and stream that the event is in."""
+        self.assertEqual(self.refused(timestamp=1_763_700_000_000), "timestamp")
+        self.assertEqual(self.refused(timestamp=(1 << 64) - 1), "timestamp")
+        for time in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+            self.assertEqual(self.refused(headers={"msgd-time": time}), "msgd-time")
+
+    @given(
+        st.none() | st.integers(0, (1 << 64) - 1),
+        st.just("") | st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+    )
+    def test_any_time(self, timestamp: int | None, time: str) -> None:
+        """Every event that is taken has a time that can be shown."""
+        message = Message(body=b"1", type="said", timestamp=timestamp, headers={"msgd-time": time} if time else {})
+        try:
+            event = message_to_event("room.a", message, now_ms=0, new_id="n")
+        except InvalidInput:
+            return
+        self.assertIn("T", format_time(event.time_ms))
