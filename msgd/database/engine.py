@@ -85,7 +85,7 @@ class Database:
         self._reader = self._workers(f"{self.dialect}-reader", self._threads)
         try:
             await self._in_thread(self._writer, partial(self._store.open, self._prepare))
-        except BaseException:
+        except BaseException:  # also a cancelled start leaves no threads
             self._end_threads()
             raise
         self._open = True
@@ -155,7 +155,7 @@ class Database:
         """In the writer's thread."""
         try:
             outcomes = self._store.write([change for change, _ in batch])
-        except BaseException as error:
+        except BaseException as error:  # of a thread: it goes to those who wait, who would wait for ever
             outcomes = [Outcome(error=error)] * len(batch)
         self._reactor.callFromThread(self._written, batch, outcomes)
 
@@ -175,7 +175,7 @@ class Database:
         def perform() -> None:
             try:
                 value = work()
-            except BaseException as error:
+            except BaseException as error:  # likewise
                 self._reactor.callFromThread(result.errback, error)
             else:
                 self._reactor.callFromThread(result.callback, value)

@@ -69,7 +69,7 @@ class Group(Generic[Q, R]):
         requests = [request for request, _ in batch]
         try:
             answers = await self._database.write(lambda transaction: self._answers(transaction, requests))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it goes to those who asked
             if len(batch) > 1 and not isinstance(error, Unavailable):
                 for one in batch:
                     await self._perform([one])

@@ -7,10 +7,11 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from msgd.database.bulk import FROM_BASE64, from_base64
+from msgd.database.direct import performed
 from msgd.database.failures import translated
 from msgd.database.store import Outcome, Transaction
 from msgd.errors import DatabaseUnavailable
@@ -48,6 +49,7 @@ class SQLiteStore:
         # A deferred transaction that reads first and then writes fails with "database is locked" without waiting.
         self._writer = _engine(url, 1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(url, readers, begin="BEGIN", read_only=True)
+        self._writing: Connection | None = None
 
     def open(self, prepare: Callable[[Transaction], None]) -> None:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ class SQLiteStore:
             raise translated(error, self._name) from error
 
     def close(self) -> None:
+        self._let_go()
         self._reader.dispose()
         self._writer.dispose()
 
@@ -79,17 +82,31 @@ class SQLiteStore:
 
     def write(self, changes: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         try:
-            with self._writer.connect() as connection, connection.begin():
+            connection = self._held()
+            with connection.begin():
                 if len(changes) == 1:  # its error rolls back the transaction: no savepoint needed
                     return [Outcome(changes[0](connection))]
                 return [self._one(connection, change) for change in changes]
         except Exception as error:
+            self._let_go()
             passed = translated(error, self._name)
             return [Outcome(error=passed)] * len(changes)
 
+    def _held(self) -> Connection:
+        """The writer's connection, kept until something fails: to take it from the pool and to give it back costs more
+        than an empty transaction."""
+        if self._writing is None:
+            self._writing = self._writer.connect()
+        return self._writing
+
+    def _let_go(self) -> None:
+        held, self._writing = self._writing, None
+        if held is not None:
+            held.close()
+
     def _one(self, connection: Transaction, change: Callable[[Transaction], Any]) -> Outcome:
         """One change in its savepoint."""
-        connection.exec_driver_sql("SAVEPOINT change")
+        performed(connection, "SAVEPOINT change")
         try:
             outcome = Outcome(change(connection))
         except Exception as error:
@@ -100,9 +117,9 @@ class SQLiteStore:
                 if passed is error:
                     passed = DatabaseUnavailable(f"SQLite ended the transaction: {error}", where=self._name)
                 raise passed from error
-            connection.exec_driver_sql("ROLLBACK TO change")
+            performed(connection, "ROLLBACK TO change")
             outcome = Outcome(error=translated(error, self._name))
-        connection.exec_driver_sql("RELEASE change")
+        performed(connection, "RELEASE change")
         return outcome
 
 
@@ -126,5 +143,5 @@ def _engine(url: URL, size: int, *, begin: str, read_only: bool = False) -> Engi
         driver.create_function(FROM_BASE64, 1, from_base64, deterministic=True)
 
     event.listen(engine, "connect", set_up)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", lambda connection: performed(connection, begin))
     return engine

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from msgd.database import Database, Transaction
-from msgd.database.direct import insert_rows, update_rows
+from msgd.database.direct import FEW, answers, insert_rows, later, update_rows
 from tests.servers import postgres
 
 if TYPE_CHECKING:
@@ -80,6 +80,64 @@ class DirectCases(_TestCase):
         self.assertEqual(await database.read(stored), ROWS)
         await database.write(lambda transaction: update_rows(transaction, things, ["wanted"], [("c", True)]))
         self.assertEqual(await database.read(stored), [*ROWS[:2], ("c", "", -1, 0, True, b"")])
+
+    async def test_many(self) -> None:
+        """Be the rows few or many, they are inserted and updated alike."""
+        database = await self.database()
+        for many in (1, 2 * FEW):
+            rows = [(f"{many}-{number:03}", *ROWS[0][1:]) for number in range(many)]
+
+            def change(transaction: Transaction, rows: list[tuple[Any, ...]] = rows) -> None:
+                insert_rows(transaction, things, rows)
+                update_rows(transaction, things, ["count"], [(key, 7) for key, *_ in rows])
+
+            await database.write(change)
+        self.assertEqual([row[2] for row in await database.read(stored)], [7] * (1 + 2 * FEW))
+
+    async def test_what_waits_fails(self) -> None:
+        """What one of them breaks is raised as SQLAlchemy says it, nothing stays, and the connection goes on."""
+        database = await self.database()
+        await database.write(lambda transaction: insert_rows(transaction, things, ROWS[1:2]))
+
+        def change(transaction: Transaction) -> None:
+            insert_rows(transaction, things, ROWS[:1])
+            insert_rows(transaction, things, ROWS[1:2])
+            update_rows(transaction, things, ["count"], [("a", 7)])
+
+        with self.assertRaises(IntegrityError):
+            await database.write(change)
+        self.assertEqual(await database.read(stored), ROWS[1:2])
+
+    async def test_order(self) -> None:
+        """A statement sees what those before it have written, whichever way they went."""
+        database = await self.database()
+        seen: list[Any] = []
+
+        def change(transaction: Transaction) -> None:
+            insert_rows(transaction, things, ROWS[:1])
+            seen.append(stored(transaction))
+            insert_rows(transaction, things, ROWS[1:2])
+            seen.extend(answers(transaction, ("SELECT id FROM direct_things ORDER BY id", ())))
+            later(transaction, "DELETE FROM direct_things WHERE id = 'a'")
+            later(transaction, "SELECT id FROM direct_things", then=seen.append)
+
+        await database.write(change)
+        self.assertEqual(seen, [ROWS[:1], [("a",), ("b",)], [("b",)]])
+        self.assertEqual(await database.read(stored), ROWS[1:2])
+
+    async def test_answers(self) -> None:
+        """Each query gets its own rows, in the order asked."""
+        database = await self.database()
+        await database.write(lambda transaction: insert_rows(transaction, things, ROWS))
+        found = await database.read(
+            lambda transaction: answers(
+                transaction,
+                ("SELECT id FROM direct_things ORDER BY id", ()),
+                ("SELECT body, count FROM direct_things WHERE id = 'a'", ()),
+                ("SELECT id FROM direct_things WHERE id = 'none'", ()),
+            )
+        )
+        self.assertEqual(found, [[("a",), ("b",), ("c",)], [(ROWS[0][5], ROWS[0][2])], []])
 
 
 class SQLite(DirectCases, TestCase):

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from msgd.database import Database, Transaction
+from msgd.database.direct import later
 from msgd.errors import DatabaseUnavailable, Overloaded
 from tests.servers import postgres
 
@@ -26,6 +27,10 @@ def count(transaction: Transaction) -> int:
 
 def add(transaction: Transaction) -> None:
     transaction.execute(text("INSERT INTO words SELECT coalesce(max(id), 0) + 1, 'word' FROM words"))
+
+
+def add_at_once(transaction: Transaction) -> None:
+    later(transaction, "INSERT INTO words SELECT coalesce(max(id), 0) + 1, 'word' FROM words")
 
 
 def two_empty_words(transaction: Transaction) -> None:
@@ -50,6 +55,14 @@ class PostgreSQLTests(TestCase):
         postgres.cluster().restart()
         counts = await gatherResults([Deferred.fromCoroutine(database.read(count)) for _ in range(8)])
         self.assertEqual(counts, [2] * 8)
+
+    async def test_restart_before_one_round_trip(self) -> None:
+        """Nor if the change is sent as a whole, commit included, so that nothing would tell whether it happened."""
+        database = await self.opened()
+        await database.write(add_at_once)
+        postgres.cluster().restart()
+        await database.write(add_at_once)
+        self.assertEqual(await database.read(count), 2)
 
     async def test_killed_server(self) -> None:
         """While the server is gone everything is DatabaseUnavailable; once it is back, it goes on; nothing is lost."""
