@@ -12,12 +12,16 @@ queues survive that; deliveries in hand do not: their ``ack`` does nothing, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 
 from msgd.messages.envelope import Message
+
+HELD_BYTES: Final = 32 * 1024 * 1024
+"""Of bodies in the hands of an ordered consumer: its prefetch, which brokers count in messages, is made for small ones,
+and a thousand of the largest would be a gigabyte."""
 
 
 class Delivery(Protocol):
@@ -120,7 +124,8 @@ class Broker(Protocol):
         """Tell ``observer`` from now on; if connected already, ``connected`` is called at once."""
 
     def ready(self) -> Deferred[None]:
-        """Fires when connected (at once if so). Cancel it to stop waiting."""
+        """Fires when connected (at once if so). Cancel it to stop waiting. Fails with BrokerUnavailable when the
+        broker is stopped, and afterwards."""
 
     def publish(self, exchange: str, key: str, message: Message, *, mandatory: bool = False) -> Deferred[None]:
         """Fires when the broker has taken responsibility for the message (publisher confirm).
@@ -136,7 +141,8 @@ class Broker(Protocol):
         """Call ``callback`` for each message, at most ``prefetch`` of them unacknowledged.
 
         ``ordered``: this consumer must be able to give back deliveries in their order (see Consumer.stop), and
-        at most one such consumer of a queue is served at a time, over all processes; the others wait their turn.
+        at most one such consumer of a queue is served at a time, over all processes; the others wait their turn. It
+        holds no more than HELD_BYTES of bodies, and one message.
         An error raised by ``callback`` is logged and the delivery is made dead with it; the consumer goes on.
         Returns when the consumer stands, waiting for the connection if need be. Raises NotFound if there is no such
         queue, BrokerUnavailable if the broker is stopped first.
@@ -172,3 +178,7 @@ class Broker(Protocol):
 
     async def depths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages ready in each queue; a queue that does not exist is left out. For ``msgd top`` and metrics."""
+
+    async def shortcomings(self) -> Sequence[str]:
+        """What the broker lacks of what msgd builds on and could do without noticing: in words for the operator, with
+        what to do. For ``msgd check``: to find out may cost the connection, which mends itself."""

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from msgd.messages.jobs import HIGH
-from msgd.messages.topics import BUCKETS, bucket
+from msgd.messages.topics import bucket
 
 JOBS: Final = "msgd.jobs"
 EVENTS: Final = "msgd.events"
@@ -22,6 +22,7 @@ DEAD_QUEUE: Final = "msgd.dead"
 
 HEAD_KEY: Final = "head"
 LIFE_PREFIX: Final = "msgd.life."
+CHECK_PREFIX: Final = "msgd.check."
 
 DELIVERY_LIMIT: Final = 50
 """A backstop behind the claims count of §3; also prefetched messages count when a connection is cut (3.10.8)."""
@@ -99,14 +100,31 @@ def live_key(topic: str) -> str:
     return str(bucket(topic))
 
 
-LIVE_KEYS: Final = tuple(str(number) for number in range(BUCKETS))
-
-
 def cancel_key(job: str) -> str:
     """The key on ``msgd.control`` that tells whoever performs a job to stop it."""
     return f"cancel.{job}"
 
 
 def wake_key(follower: str) -> str:
-    """The key on ``msgd.control`` that tells a follower of the journal that there is something to read."""
+    """The key on ``msgd.control`` that tells whoever follows the journal under a name to look at once."""
     return f"wake.{follower}"
+
+
+REVOKE_KEY: Final = "revoke"
+"""The key on ``msgd.control`` that tells every notifier to look at once whose tokens have been revoked."""
+
+
+def presence_key(kind: str) -> str:
+    """The key on ``msgd.control`` under which notifiers tell each other who is present."""
+    return f"presence.{kind}"
+
+
+ANY_PRESENCE: Final = presence_key("*")
+
+
+def room_key(name: str) -> str:
+    """The key on ``msgd.control`` that tells every notifier to look at a room again."""
+    return f"rooms.{name}"
+
+
+ANY_ROOM: Final = room_key("*")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -21,7 +21,7 @@ from msgd.broker import topology
 from msgd.broker.amqp.channel import close_reason
 from msgd.broker.amqp.connection import Link, Prepare, retry_delay
 from msgd.broker.amqp.consumer import AmqpConsumer, OrderedConsumer
-from msgd.broker.amqp.declare import check_version, declare, ready_counts
+from msgd.broker.amqp.declare import check_version, declare, has_streams, ready_counts
 from msgd.broker.amqp.direct import PREFIX as DIRECT
 from msgd.broker.amqp.direct import DirectReplies
 from msgd.broker.amqp.protocol import AmqpProtocol
@@ -35,6 +35,12 @@ from msgd.messages.dead_letters import dead_letter
 from msgd.messages.envelope import Message
 
 _log = Logger()
+
+
+NO_STREAMS: Final = (
+    "its feature flag stream_queue is off, so that a job message which it gives up may be lost on the way to the dead "
+    "letters: rabbitmqctl enable_feature_flag stream_queue"
+)
 
 
 class _State(enum.Enum):
@@ -96,7 +102,7 @@ class AmqpBroker:
     @property
     def accepting(self) -> bool:
         """Connected and not blocked."""
-        return self._connected and not self._blocked
+        return self._connected and not self._blocked and not self._closing()
 
     @property
     def description(self) -> str:
@@ -160,7 +166,7 @@ class AmqpBroker:
     def ready(self) -> Deferred[None]:
         """Fires when connected."""
         ready: Deferred[None] = Deferred(self._awaiting_ready.remove)
-        if self._connected:
+        if self._connected and not self._closing():
             ready.callback(None)
         elif self._state in (_State.STOPPING, _State.STOPPED):
             ready.errback(BrokerUnavailable("the broker connection is stopped"))
@@ -168,10 +174,19 @@ class AmqpBroker:
             self._awaiting_ready.append(ready)
         return ready
 
+    def _closing(self) -> bool:
+        """Whether a connection is at its end, though nobody has been told yet. Who hears that a confirm will not come,
+        and asks, would publish again at once, in vain, for ever."""
+        return any(link.protocol is not None and link.protocol.closed for link in self._links())
+
+    def _links(self) -> list[Link]:
+        """The connections that are, and those that ever were."""
+        return [self._publishing, self._consuming, *(each.link for each in self._ordered if each.link.server)]
+
     def _up(self) -> None:
         """A connection is ready; all of them that were ever must be."""
-        links = [self._publishing, self._consuming, *(each.link for each in self._ordered if each.link.server)]
-        if self._connected or self._state is not _State.STARTED or any(link.protocol is None for link in links):
+        missing = self._closing() or any(link.protocol is None for link in self._links())
+        if self._connected or self._state is not _State.STARTED or missing:
             return
         self._connected = True
         self._tell("connected")
@@ -202,7 +217,7 @@ class AmqpBroker:
         for observer in list(self._observers):
             try:
                 getattr(observer, what)(*words)
-            except Exception:
+            except Exception:  # whoever listens must not break the connection
                 _log.failure("An observer of the broker failed")
 
     async def _pause(self, seconds: float) -> None:
@@ -315,7 +330,7 @@ class AmqpBroker:
             one.link.start()
         try:
             await one.stood()
-        except BaseException:
+        except BaseException:  # given up by whoever waited too: nobody holds it, so nobody would stop it
             self._forget(one)
             await one.stop()
             raise
@@ -356,7 +371,7 @@ class AmqpBroker:
                 except Closed:
                     pass  # it stands on the next connection
             await standing.stood()
-        except BaseException:
+        except BaseException:  # given up by whoever waited too: nobody holds it, so nobody would stop it
             standing.give_up(BrokerUnavailable("given up"))
             self._forget(standing)
             raise
@@ -391,6 +406,15 @@ class AmqpBroker:
             return await ready_counts(self._connection(), queues)
         except Closed as error:
             raise BrokerUnavailable(close_reason(error)[1]) from None
+
+    async def shortcomings(self) -> Sequence[str]:
+        """Of RabbitMQ: whether it dead-letters at least once."""
+        try:
+            if await has_streams(self._connection()):
+                return ()
+        except Closed as error:
+            raise BrokerUnavailable(close_reason(error)[1]) from None
+        return (NO_STREAMS,)
 
     async def has_mark(self, name: str) -> bool:
         """Whether the mark is set."""

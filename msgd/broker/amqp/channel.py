@@ -143,7 +143,7 @@ async def borrowed(protocol: AmqpProtocol) -> AsyncIterator[Channel]:
     channel = await protocol.open_channel()
     try:
         yield channel
-    except BaseException:
+    except BaseException:  # whatever it is goes on; the channel must not stay open behind it
         channel.end()  # without waiting: this may be a cancellation
         raise
     await channel.end()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from msgd.errors import InvalidInput, PeerError
@@ -19,11 +20,15 @@ from msgd.messages.envelope import HeaderValue
 TABLE_DEPTH: Final = 64
 """Nesting at which a table is refused; each level costs an interpreter frame."""
 
+WORDS: Final = 1024
+"""Short strings whose text is remembered: names of headers, types, exchanges, which messages have in common."""
+
 _INT32: Final = range(-(1 << 31), 1 << 31)
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
 _LONG = struct.Struct(">L").unpack_from
 _DECIMAL = struct.Struct(">BL").unpack_from
+_INT = struct.Struct(">i").unpack_from
 _pack_long = struct.Struct(">L").pack
 _pack_int32 = struct.Struct(">ci").pack
 _pack_int64 = struct.Struct(">cq").pack
@@ -53,6 +58,10 @@ def decode_text(raw: bytes) -> str:
         return raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
 
 
+decode_word = lru_cache(maxsize=WORDS)(decode_text)
+"""The same, for what comes again and again."""
+
+
 def decode_table(data: bytes, position: int) -> tuple[dict[str, HeaderValue], int]:
     """The table at ``position``, its length first, and the position after it. Raises Malformed."""
     try:
@@ -73,8 +82,12 @@ def table_at(data: bytes, position: int, depth: int) -> tuple[dict[str, HeaderVa
     while position < end:
         start = position + 1
         position = start + data[position]
-        name = decode_text(data[start:position])
-        table[name], position = _value(data, position, depth)
+        name = decode_word(data[start:position])
+        if data[position] == _INT_TYPE:  # as most are: a call less
+            (table[name],) = _INT(data, position + 1)
+            position += 5
+        else:
+            table[name], position = _value(data, position, depth)
     if position != end:
         raise Malformed("a field table's last value is longer than the table")
     return table, end
@@ -135,6 +148,8 @@ def _decimal(data: bytes, position: int, _depth: int) -> tuple[float, int]:
     return float(number / 10**scale), position + 5
 
 
+_INT_TYPE: Final = ord("I")
+
 _READERS: Final[dict[int, _Reader]] = {
     ord("t"): lambda data, position, _: (data[position] != 0, position + 1),
     ord("b"): _fixed(">b"),
@@ -170,6 +185,10 @@ def encode_short_string(text: str, where: str) -> bytes:
         raise InvalidInput(f"{where} holds characters that UTF-8 cannot: {text!r:.80}", where=where) from None
 
 
+encode_word = lru_cache(maxsize=WORDS)(encode_short_string)
+"""The same, for what is said again and again."""
+
+
 def encode_table(table: Mapping[str, HeaderValue]) -> bytes:
     """A table with its length in front. Raises InvalidInput for what AMQP cannot say."""
     return table_bytes(table, TABLE_DEPTH)
@@ -180,8 +199,11 @@ def table_bytes(table: Mapping[str, Any], depth: int) -> bytes:
         raise InvalidInput(f"headers nest at most {TABLE_DEPTH} deep", where="headers")
     parts = []
     for name, value in table.items():
-        parts.append(encode_short_string(name, "header"))
-        parts.append(_encode_value(name, value, depth))
+        parts.append(encode_word(name, "header"))
+        if type(value) is int and value in _INT32:  # as most are: two calls less
+            parts.append(_pack_int32(b"I", value))
+        else:
+            parts.append(_encode_value(name, value, depth))
     encoded = b"".join(parts)
     return _pack_long(len(encoded)) + encoded
 

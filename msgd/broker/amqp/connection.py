@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.internet import ClientService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
@@ -25,6 +25,7 @@ from zope.interface import implementer
 from msgd.broker.amqp.channel import close_reason
 from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.url import Address
+from msgd.credentials import tls_to
 from msgd.errors import ConfigError, MsgdError
 
 _log = Logger()
@@ -54,31 +55,18 @@ def endpoint(reactor: Any, address: Address) -> Any:
     tcp: Any = HostnameEndpoint(reactor, address.host, address.port, timeout=address.connect_timeout)
     if not address.tls:
         return tcp
+    own = None
     try:
-        trust = None
-        if address.ca_file:
-            trust = trustRootFromCertificates(_certificates(Path(address.ca_file)))
-        own = None
         if address.certificate_file:
             own = PrivateCertificate.loadPEM(
                 Path(address.certificate_file).read_bytes() + b"\n" + Path(address.key_file).read_bytes()
             )
-        options = optionsForClientTLS(address.server_name or address.host, trustRoot=trust, clientCertificate=own)
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}", where="broker.url") from None
     except Exception as error:
         raise ConfigError(f"unusable certificate or key for {address}: {error}", where="broker.url") from None
+    options = tls_to(address.server_name or address.host, ca_file=address.ca_file, where="broker.url", own=own)
     return wrapClientTLS(options, tcp)
-
-
-_PEM_END: Final = b"-----END CERTIFICATE-----"
-
-
-def _certificates(path: Path) -> list[Certificate]:
-    blocks = path.read_bytes().split(_PEM_END)[:-1]
-    if not blocks:
-        raise ConfigError(f"{path} holds no certificate in PEM form", where="broker.url")
-    return [Certificate.loadPEM(block[block.index(b"-----BEGIN") :] + _PEM_END) for block in blocks]
 
 
 class _Established(Protocol):
@@ -150,10 +138,12 @@ class Link:
         """End the connection, or the attempts at one. ``cut``: so that deliveries go back in their order."""
         self._stopping = True
         protocol, self.protocol = self.protocol, None
-        if protocol is not None:
-            await (protocol.cut() if cut else protocol.hang_up())
-        if self._service.running:
-            await self._service.stopService()
+        try:
+            if protocol is not None:
+                await (protocol.cut() if cut else protocol.hang_up())
+        finally:  # also when the goodbye was cancelled: it is not to connect again
+            stopped = self._service.stopService() if self._service.running else succeed(None)
+        await stopped
 
     async def _login(self) -> AmqpProtocol:
         address = self.address = self._addresses[self._turn % len(self._addresses)]

@@ -10,11 +10,13 @@ from msgd.broker.amqp.connection import Link
 from msgd.broker.amqp.protocol import AmqpProtocol
 from msgd.broker.amqp.standing import Standing
 from msgd.broker.amqp.subscription import Bury, Subscription
-from msgd.broker.interface import Delivery
+from msgd.broker.interface import HELD_BYTES, Delivery
 
 
 class AmqpConsumer(Standing):
     """A standing subscription to a queue; see :class:`msgd.broker.interface.Consumer`."""
+
+    _held_bytes: int | None = None
 
     def __init__(
         self, queue: str, callback: Callable[[Delivery], None], *, prefetch: int, bury: Bury, **standing: Any
@@ -30,7 +32,14 @@ class AmqpConsumer(Standing):
 
     async def _stand_on(self, channel: Channel) -> None:
         await channel.basic_qos(prefetch_count=self._prefetch)
-        self._subscription = Subscription(self._queue, self._callback, channel, self._bury, acked_by_broker=False)
+        self._subscription = Subscription(
+            self._queue,
+            self._callback,
+            channel,
+            self._bury,
+            acked_by_broker=False,
+            held_bytes=self._held_bytes,
+        )
         answer = await channel.basic_consume(queue=self._queue)
         self._tag = answer.consumer_tag
 
@@ -48,7 +57,10 @@ class AmqpConsumer(Standing):
 
 
 class OrderedConsumer(AmqpConsumer):
-    """A consumer with a connection of its own, which is cut to give deliveries back in their order."""
+    """A consumer with a connection of its own: it is cut to give deliveries back in their order, and left unread while
+    enough are in hand."""
+
+    _held_bytes = HELD_BYTES
 
     def __init__(self, *positional: Any, link: Link, **named: Any) -> None:
         """``link``: its connection, of which it is the only user."""

@@ -6,7 +6,16 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from msgd.broker.amqp.codec import LENGTHS, Malformed, decode_table, decode_text, encode_short_string, encode_table
+from msgd.broker.amqp.codec import (
+    LENGTHS,
+    Malformed,
+    decode_table,
+    decode_text,
+    decode_word,
+    encode_short_string,
+    encode_table,
+    encode_word,
+)
 from msgd.errors import InvalidInput
 from msgd.messages.envelope import NO_HEADERS, HeaderValue, Message
 
@@ -44,11 +53,11 @@ def _message(header: bytes, body: bytes) -> Message:  # noqa: C901  one branch a
     if flags & 0x8000:
         start = position + 1
         position = start + header[position]
-        content_type = decode_text(header[start:position])
+        content_type = decode_word(header[start:position])
     if flags & 0x4000:
         start = position + 1
         position = start + header[position]
-        content_encoding = decode_text(header[start:position])
+        content_encoding = decode_word(header[start:position])
     if flags & 0x2000:
         headers, position = decode_table(header, position)
     if flags & 0x1000:
@@ -79,15 +88,15 @@ def _message(header: bytes, body: bytes) -> Message:  # noqa: C901  one branch a
     if flags & 0x0020:
         start = position + 1
         position = start + header[position]
-        type_ = decode_text(header[start:position])
+        type_ = decode_word(header[start:position])
     if flags & 0x0010:
         start = position + 1
         position = start + header[position]
-        user_id = decode_text(header[start:position])
+        user_id = decode_word(header[start:position])
     if flags & 0x0008:
         start = position + 1
         position = start + header[position]
-        app_id = decode_text(header[start:position])
+        app_id = decode_word(header[start:position])
     if position > len(header):
         raise Malformed("a property is longer than its content header")
     return Message(
@@ -114,10 +123,10 @@ def encode_header(message: Message) -> bytes:  # noqa: C901  one branch a proper
     parts = [b""]  # the fixed part, once the flags are known
     if message.content_type:
         flags |= 0x8000
-        parts.append(encode_short_string(message.content_type, "content_type"))
+        parts.append(encode_word(message.content_type, "content_type"))
     if message.content_encoding:
         flags |= 0x4000
-        parts.append(encode_short_string(message.content_encoding, "content_encoding"))
+        parts.append(encode_word(message.content_encoding, "content_encoding"))
     if message.headers:
         flags |= 0x2000
         parts.append(encode_table(message.headers))
@@ -146,12 +155,12 @@ def encode_header(message: Message) -> bytes:  # noqa: C901  one branch a proper
         parts.append(_pack_timestamp(message.timestamp))
     if message.type:
         flags |= 0x0020
-        parts.append(encode_short_string(message.type, "type"))
+        parts.append(encode_word(message.type, "type"))
     if message.user_id:
         flags |= 0x0010
-        parts.append(encode_short_string(message.user_id, "user_id"))
+        parts.append(encode_word(message.user_id, "user_id"))
     if message.app_id:
         flags |= 0x0008
-        parts.append(encode_short_string(message.app_id, "app_id"))
+        parts.append(encode_word(message.app_id, "app_id"))
     parts[0] = _pack_header(BASIC, 0, len(message.body), flags)
     return b"".join(parts)

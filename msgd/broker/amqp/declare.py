@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from txamqp.client import ChannelClosed
+from txamqp.client import ChannelClosed, Closed
 
 from msgd.broker.amqp.channel import Channel, borrowed, close_reason, together
 from msgd.broker.amqp.protocol import AmqpProtocol
-from msgd.broker.topology import DEAD, NO_DELIVERY_LIMIT, Exchange, Queue
+from msgd.broker.topology import CHECK_PREFIX, DEAD, NO_DELIVERY_LIMIT, Exchange, Queue
 from msgd.errors import PeerError
 
 _log = Logger()
@@ -25,6 +26,7 @@ LIMITED: Final = (4, 0)
 
 NOT_FOUND: Final = 404
 PRECONDITION_FAILED: Final = 406
+INTERNAL_ERROR: Final = 541
 
 Version = tuple[int, int]
 
@@ -146,3 +148,22 @@ async def ready_counts(protocol: AmqpProtocol, queues: Iterable[str]) -> dict[st
                 raise
             left.pop(0)  # it cost the channel
     return counts
+
+
+async def has_streams(protocol: AmqpProtocol) -> bool:
+    """Whether the broker makes streams, with which it also dead-letters at least once (RabbitMQ's quorum queues guide);
+    without them it does so at most once, in silence. A node that began as 3.8 may have them switched off.
+
+    Nothing in AMQP tells; but a stream cannot be declared then (3.10.8), which costs the connection. Raises Closed.
+    """
+    name = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
+    try:
+        async with borrowed(protocol) as channel:
+            await channel.queue_declare(queue=name, durable=True, arguments={"x-queue-type": "stream"})
+            await channel.queue_delete(queue=name)
+    except Closed as error:
+        code, text = close_reason(error)
+        if code == INTERNAL_ERROR and "feature flag" in text:
+            return False
+        raise
+    return True

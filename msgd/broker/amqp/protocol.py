@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -124,6 +124,7 @@ class AmqpProtocol(AMQClient):
         self._before_flush: dict[Callable[[], None], None] = {}
         self._heard = self._spoke = False
         self._silent_beats = 0
+        self._reading = True
         self._beats: LoopingCall | None = None
         self._why: Closed | None = None
         self._gone = False
@@ -163,7 +164,7 @@ class AmqpProtocol(AMQClient):
         if not self._spoke:
             self.write(HEARTBEAT_FRAME)
         self._spoke = False
-        self._silent_beats = 0 if self._heard else self._silent_beats + 1
+        self._silent_beats = 0 if self._heard or not self._reading else self._silent_beats + 1
         self._heard = False
         if self._silent_beats >= 4:
             self.give_up("no heartbeat from the broker")
@@ -185,11 +186,15 @@ class AmqpProtocol(AMQClient):
         """Write what is left, say ``connection.close`` and await the answer, at most :data:`CLOSE_S` seconds."""
         if self.closed:
             return
+        self.read_on()
         self._flush()  # acknowledgements before the goodbye
         answered: Deferred[Any] = self._channel(0).connection_close(reply_code=200, reply_text="goodbye")
         answered.addTimeout(CLOSE_S, self.clock)
         try:
             await answered
+        except CancelledError:
+            self.give_up("the goodbye was cut short")
+            raise
         except Exception:  # whatever it is, the connection is no use any more
             self.give_up("the broker did not answer connection.close")
         else:
@@ -203,6 +208,7 @@ class AmqpProtocol(AMQClient):
         """
         if self.closed:
             return
+        self.read_on()  # up to the end
         gone: Deferred[None] = Deferred()
         self.on_lost(lambda _reason: gone.callback(None))
         self._flush()
@@ -315,6 +321,18 @@ class AmqpProtocol(AMQClient):
             self.transport.write(data)
 
     # -- reading -------------------------------------------------------------------------------------------------------
+
+    def stop_reading(self) -> None:
+        """Leave what the broker sends where it is, but for what has been read already; our heartbeats go on."""
+        if self._reading and not self.closed:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def read_on(self) -> None:
+        """The end of :meth:`stop_reading`, if need be."""
+        if not self._reading:
+            self._reading = True
+            self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True

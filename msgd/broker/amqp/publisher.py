@@ -56,10 +56,10 @@ class Publisher:
         channel.on_return = self._came_back
 
         def closed(error: Closed) -> None:
-            self._fall(close_reason(error)[1])
             if not protocol.closed:
                 # Something that no channel survives, such as a deleted exchange: begin again from the topology.
                 protocol.give_up(f"the broker closed the publisher's channel: {close_reason(error)[1]}")
+            self._fall(close_reason(error)[1])
 
         channel.on_closed = closed
         self._channel = channel

@@ -17,7 +17,7 @@ from txamqp.client import Closed
 
 from msgd.broker.amqp.acks import Acks
 from msgd.broker.amqp.channel import Channel, shielded
-from msgd.broker.amqp.codec import Malformed, decode_text
+from msgd.broker.amqp.codec import Malformed, decode_text, decode_word
 from msgd.broker.amqp.content import decode_message
 from msgd.broker.amqp.frames import ACK, NACK, method_frame
 from msgd.broker.interface import Delivery
@@ -66,13 +66,13 @@ class AmqpDelivery:
         """Done with it."""
         if not self._settled:
             self._settled = True
-            self._subscription.ack(self._tag)
+            self._subscription.ack(self._tag, len(self.message.body))
 
     def requeue(self) -> None:
         """Give it back."""
         if not self._settled:
             self._settled = True
-            self._subscription.requeue(self._tag)
+            self._subscription.requeue(self._tag, len(self.message.body))
 
     def dead(self, reason: str) -> Deferred[None]:
         """Move it to msgd.dead."""
@@ -97,14 +97,24 @@ class Subscription:
     """One ``basic.consume``, from its answer to the end of its channel."""
 
     def __init__(
-        self, queue: str, callback: Callable[[Delivery], None], channel: Channel, bury: Bury, *, acked_by_broker: bool
+        self,
+        queue: str,
+        callback: Callable[[Delivery], None],
+        channel: Channel,
+        bury: Bury,
+        *,
+        acked_by_broker: bool,
+        held_bytes: int | None = None,
     ) -> None:
-        """``acked_by_broker``: consumed with ``no-ack``, so that there is nothing to settle."""
+        """``acked_by_broker``: consumed with ``no-ack``, so that there is nothing to settle; ``held_bytes``: of bodies
+        not settled, from which on nothing more is read from the connection, of which it is the only user then."""
         self.queue = queue
         self._callback = callback
         self._channel = channel
         self._bury = bury
         self._acked_by_broker = acked_by_broker
+        self._held_bytes = held_bytes
+        self._held = 0
         self._acks = Acks()
         self._last = 0
         self._phase = Phase.SERVING
@@ -124,11 +134,14 @@ class Subscription:
         tag, redelivered = _unpack_tag(method, at)
         self._last = tag
         if self._phase is not Phase.SERVING:
-            self.requeue(tag)
+            self.requeue(tag, 0)
             return
+        self._held += len(body)
+        if self._held_bytes is not None and self._held > self._held_bytes:
+            self._channel.client.stop_reading()
         at += 9
         end = at + 1 + method[at]
-        exchange = decode_text(method[at + 1 : end])
+        exchange = decode_word(method[at + 1 : end])
         key = decode_text(method[end + 1 :])
         try:
             message = decode_message(header, body)
@@ -138,7 +151,7 @@ class Subscription:
         delivery = AmqpDelivery(self, tag, message, exchange, key, bool(redelivered))
         try:
             self._callback(delivery)
-        except Exception as error:
+        except Exception as error:  # of whoever consumes: it costs this message, and not the connection
             _log.failure("A consumer of {queue} failed", queue=self.queue)
             self._discard(delivery, error)
 
@@ -158,18 +171,25 @@ class Subscription:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    def ack(self, tag: int) -> None:
-        """Settle a delivery; written at the end of this turn, with all others."""
+    def ack(self, tag: int, size: int) -> None:
+        """Settle a delivery of ``size`` bytes; written at the end of this turn, with all others."""
         if self._phase is not Phase.ENDED and not self._acked_by_broker:
+            self._let_go(size)
             self._acks.ack(tag)
             self._write_soon()
 
-    def requeue(self, tag: int) -> None:
-        """Give a delivery back."""
+    def requeue(self, tag: int, size: int) -> None:
+        """Give a delivery of ``size`` bytes back."""
         if self._phase is not Phase.ENDED and not self._acked_by_broker:
+            self._let_go(size)
             self._channel.client.write(method_frame(self._channel.id, _pack_settle(NACK, tag, REQUEUE)))
             self._acks.settled(tag)
             self._write_soon()
+
+    def _let_go(self, size: int) -> None:
+        self._held -= size
+        if self._held_bytes is not None and self._held <= self._held_bytes:
+            self._channel.client.read_on()
 
     def _write_soon(self) -> None:
         if not self._writing:

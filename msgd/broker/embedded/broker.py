@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +59,7 @@ class EmbeddedBroker:
         self._last_id = 0
         self._last_reply = 0
         self._connected = False
+        self._stopped = False
         self._blocked = ""
         self._changing = DeferredLock()  # start and stop may be called while the other is under way
         self._turn: Any = None  # an IDelayedCall
@@ -84,6 +85,7 @@ class EmbeddedBroker:
         """Open the file. Raises ConfigError if another process has it open, DatabaseUnavailable if it cannot be."""
         await self._changing.acquire()
         try:
+            self._stopped = False
             if not self._connected:
                 await self._start()
         finally:
@@ -92,9 +94,10 @@ class EmbeddedBroker:
     async def stop(self) -> None:
         await self._changing.acquire()
         try:
+            self._stopped = True
             waiting, self._waiting = self._waiting, []
             for one in waiting:
-                one.errback(BrokerUnavailable("the embedded broker was stopped"))
+                one.errback(_stopped())
             if self._connected:
                 await self._stop()
         finally:
@@ -107,7 +110,7 @@ class EmbeddedBroker:
             shapes = [*topology.QUEUES, *(shape for type_ in self._types for shape in _job_shapes(type_))]
             needed = [shape.name for shape in shapes]
             kept, self._last_id = await self._database.write(partial(store.open_queues, needed=needed))
-        except BaseException:
+        except BaseException:  # also a cancelled start leaves no thread and no lock
             await self._database.stop()
             self._lock.release()
             raise
@@ -134,7 +137,7 @@ class EmbeddedBroker:
         await self._writer.stop()
         try:
             await self._database.write(store.close_queues)
-        except Exception:
+        except Exception:  # whatever it was, the file and its lock are let go
             _log.failure("the embedded broker could not end cleanly: messages will come marked as redelivered")
         await self._database.stop()
         self._lock.release()
@@ -155,6 +158,8 @@ class EmbeddedBroker:
     def ready(self) -> Deferred[None]:
         if self._connected:
             return succeed(None)
+        if self._stopped:
+            return fail(_stopped())
         waiting: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
         return waiting
@@ -337,6 +342,9 @@ class EmbeddedBroker:
         self._check_started()
         return {name: self._queues[name].ready for name in queues if name in self._queues}
 
+    async def shortcomings(self) -> Sequence[str]:
+        return ()
+
     def _check_started(self) -> None:
         """Raises BrokerUnavailable."""
         if not self._connected:
@@ -358,6 +366,10 @@ class EmbeddedBroker:
         queue = self._queues[shape.name] = DurableQueue(number, shape, stored)
         for exchange, key in shape.bindings:
             self._router.bind(exchange, key, queue)
+
+
+def _stopped() -> BrokerUnavailable:
+    return BrokerUnavailable("the embedded broker was stopped")
 
 
 def _shape(name: str) -> topology.Queue:

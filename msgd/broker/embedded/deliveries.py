@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from msgd.broker.embedded.queues import DurableQueue, Entry
-from msgd.broker.interface import Delivery
+from msgd.broker.interface import HELD_BYTES, Delivery
 from msgd.errors import BrokerUnavailable
 from msgd.messages.envelope import Message
 
@@ -51,19 +51,26 @@ class EmbeddedConsumer:
         self.in_hand: dict[int, EmbeddedDelivery] = {}
         self._callback = callback
         self._prefetch = prefetch
+        self._held_bytes = 0
         self._stopped = False
 
     @property
     def takes_more(self) -> bool:
-        return len(self.in_hand) < self._prefetch
+        return len(self.in_hand) < self._prefetch and not (self.ordered and self._held_bytes > HELD_BYTES)
+
+    def let_go(self, entry: Entry) -> None:
+        """A message is not in hand any more."""
+        if self.in_hand.pop(entry.id, None) is not None:
+            self._held_bytes -= len(entry.message.body)
 
     def deliver(self, entry: Entry) -> None:
         """Hand a message out. Raises nothing."""
         delivery = EmbeddedDelivery(self, entry)
         self.in_hand[entry.id] = delivery
+        self._held_bytes += len(entry.message.body)
         try:
             self._callback(delivery)
-        except Exception as error:
+        except Exception as error:  # of whoever consumes: it costs this message, and not the queue
             _log.failure("the consumer of {queue} failed on a message: it is made dead", queue=self.queue.name)
             if delivery.current:
                 delivery.dead(f"{type(error).__name__}: {error}").addErrback(_log_unburied, self.queue.name)
@@ -145,7 +152,7 @@ class EmbeddedDelivery:
         if not self.current or self._burying:
             return False
         self.current = False
-        self.consumer.in_hand.pop(self.entry.id, None)
+        self.consumer.let_go(self.entry)
         return True
 
     def _buried(self, _: None) -> None:

@@ -75,7 +75,7 @@ class EmbeddedReplies:
                 break
             try:
                 self._callback(self._waiting.popleft())
-            except Exception:
+            except Exception:  # the callback's own mistake: the next message is another one
                 _log.failure("the callback of the reply queue {name} failed on a message", name=self._name)
         return bool(self._waiting)
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from sqlalchemy import text
 
 from msgd.broker.embedded.queues import Entry
+from msgd.database.direct import perform_for_each, performed
 from msgd.database.store import Transaction
 from msgd.errors import ConfigError
 from msgd.messages.envelope import from_bytes
@@ -140,24 +141,27 @@ def add_queues(transaction: Transaction, queues: Sequence[tuple[int, str]]) -> N
 
 
 def insert(transaction: Transaction, messages: Iterable[Insert]) -> None:
-    transaction.exec_driver_sql(
+    perform_for_each(
+        transaction,
         "INSERT INTO messages (id, exchange, key, message, deliveries) VALUES (?, ?, ?, ?, ?)",
         [(one.id, one.exchange, one.key, one.message, one.deliveries) for one in messages],
     )
 
 
 def delete(transaction: Transaction, ids: Sequence[int]) -> None:
-    transaction.exec_driver_sql("DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
+    performed(transaction, "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
 
 
 def count_deliveries(transaction: Transaction, ids: Sequence[int]) -> None:
     """These messages came back: each one's deliveries count one more."""
-    transaction.exec_driver_sql("UPDATE messages SET deliveries = deliveries + 1 WHERE id = ?", [(one,) for one in ids])
+    perform_for_each(
+        transaction, "UPDATE messages SET deliveries = deliveries + 1 WHERE id = ?", [(one,) for one in ids]
+    )
 
 
 def mark_handed(transaction: Transaction, handed: Sequence[tuple[int, int]]) -> None:
     """Write down, by queue, up to which id messages are about to be handed out."""
-    transaction.exec_driver_sql("UPDATE queues SET handed = ?2 WHERE id = ?1", list(handed))
+    perform_for_each(transaction, "UPDATE queues SET handed = ?2 WHERE id = ?1", handed)
 
 
 def load(transaction: Transaction, page: Page) -> list[Entry]:

@@ -212,7 +212,7 @@ class Writer:
                     blocked = True
                     self._listener.writing_stopped(error.message)
                 await self._pause()
-            except Exception as error:
+            except Exception as error:  # nothing that passes: whoever published is told that it is not stored
                 _log.failure("the embedded broker's file could not be written")
                 batch.fail(BrokerRefused(f"the embedded broker could not store it: {error}"))
                 return

@@ -19,7 +19,7 @@ from msgd.broker.amqp.connection import RETRY_FIRST_S, RETRY_MAX_S, endpoint, re
 from msgd.broker.amqp.url import parse_url
 from msgd.errors import BrokerUnavailable, ConfigError
 from msgd.messages.envelope import Message
-from tests.contract.broker import Inbox, ack
+from tests.contract.broker_base import Inbox, ack
 from tests.servers import rabbitmq
 from tests.servers.certificates import Authority
 

@@ -12,7 +12,7 @@ from msgd.broker import topology
 from msgd.broker.amqp import AmqpBroker
 from msgd.broker.amqp.declare import TooOld, check_version, queue_arguments, version_of
 from msgd.messages.envelope import Message
-from tests.contract.broker import Inbox, ack
+from tests.contract.broker_base import Inbox, ack
 from tests.servers import rabbitmq
 
 NEW = topology.job_queues("crawl").new

@@ -6,7 +6,7 @@ from typing import Any
 
 from pamqp import commands, frame
 from pamqp.heartbeat import Heartbeat
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 
@@ -292,6 +292,18 @@ class EndTest(SynchronousTestCase):
         self.peer.clock.advance(CLOSE_S)
         self.successResultOf(ended)
         self.assertTrue(self.peer.protocol.closed)
+
+    def test_hang_up_cancelled(self) -> None:
+        """Whoever cancels the goodbye is told so, and has the connection cut: the broker is not to blame."""
+        reasons: list[str] = []
+        self.peer.protocol.on_lost(reasons.append)
+        ended = Deferred.fromCoroutine(self.peer.protocol.hang_up())
+        ended.cancel()
+        self.failureResultOf(ended, CancelledError)
+        self.assertTrue(self.peer.protocol.closed)
+        self.assertTrue(self.peer.transport.disconnecting)
+        self.peer.lose()
+        self.assertEqual(reasons, ["the goodbye was cut short"])
 
     def test_cut(self) -> None:
         """A cut says no word: what is left is written, our side closes, and the broker's end is awaited."""
