@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
-
-from sqlalchemy import Row, select, update
-from sqlalchemy.exc import DataError
+from typing import Final, TypeVar
 
 from msgd.database import Transaction
-from msgd.errors import InvalidInput, LeaseLost
-from msgd.journal import statements, tables
+from msgd.errors import LeaseLost
+from msgd.journal import statements
 from msgd.journal.interface import Appended, Lease
 from msgd.journal.numbering import Numbered, TopicState, check, event_key, new_topics, number
-from msgd.journal.statements import EventRow
+from msgd.journal.statements import EventRow, Head
 from msgd.messages.events import Event, Recorded
 
 W = TypeVar("W")
@@ -23,15 +20,14 @@ Within = Callable[[Transaction, Sequence[Event], Sequence[Recorded]], W]
 TOPICS_REMEMBERED: Final = 20_000
 """Topics whose numbers the writer keeps in memory: some 10 MB, and more than are busy at a time."""
 
-_HEAD: Final = select(tables.head).with_for_update()
+
+def lock_head(transaction: Transaction) -> Head:
+    """The head row, locked until the transaction ends."""
+    head, _, _ = statements.lock_head(transaction)
+    return head
 
 
-def lock_head(transaction: Transaction) -> Row[Any]:
-    """The head row, locked until the transaction ends (SQLite has a writer at most one at a time anyway)."""
-    return transaction.execute(_HEAD).one()
-
-
-def check_lease(head: Row[Any], lease: Lease) -> None:
+def check_lease(head: Head, lease: Lease) -> None:
     """Raise LeaseLost unless ``lease`` is the latest one given. The number alone decides, never a clock: a recorder
     that was slow goes on unless somebody else has taken over."""
     if head.lease_number != lease.number or head.lease_holder != lease.holder:
@@ -82,70 +78,58 @@ def append(
 
     ``remembered``: topics as they are under this lease; it is not changed. Raises LeaseLost, InvalidInput.
     """
-    head = lock_head(transaction)
-    check_lease(head, lease)
     for event in events:
         check(event)
-    numbered, topics, last_topic = _store(transaction, events, remembered, head) if events else _NOTHING
+    # The keys of events on topics that are remembered can be looked for at once, behind the lock.
+    early = [_key(event, remembered[event.topic]) if event.topic in remembered else None for event in events]
+    missing = list(dict.fromkeys(event.topic for event in events if event.topic not in remembered))
+    head, known, found = statements.lock_head(transaction, [key for key in early if key is not None], missing)
+    check_lease(head, lease)
+    live_pos = max(live_pos or 0, head.live_pos)
+    there = found | {event.topic: remembered[event.topic] for event in events if event.topic in remembered}
+    numbered, topics = _store(transaction, events, early, there, head, known, live_pos)
     companion = within(transaction, events, numbered.recorded) if within is not None else None
-    values: dict[str, int] = {}
-    if numbered.recorded:
-        values["pos"] = numbered.recorded[-1].pos
-    if last_topic:
-        values["last_topic"] = last_topic
-    if live_pos is not None and live_pos > head.live_pos:
-        values["live_pos"] = live_pos
-    if values:
-        transaction.execute(update(tables.head).values(values))
     return Appended(head.epoch, numbered.recorded, numbered.known, numbered.stale, companion), topics
 
 
-_NOTHING: Final[tuple[Numbered, dict[str, TopicState], int]] = (Numbered((), (), (), (), {}), {}, 0)
-
-
 def _store(
-    transaction: Transaction, events: Sequence[Event], remembered: Mapping[str, TopicState], head: Row[Any]
-) -> tuple[Numbered, dict[str, TopicState], int]:
-    """Number the events and write them; also the topics they are on, and the last topic id given, 0 if none was."""
-    topics, new = _topics_of(transaction, events, remembered, head.last_topic)
-    keys = [event_key(topics[event.topic].id, event.source, event.id) for event in events]
+    transaction: Transaction,
+    events: Sequence[Event],
+    early: Sequence[bytes | None],
+    topics: dict[str, TopicState],
+    head: Head,
+    known: set[bytes],
+    live_pos: int,
+) -> tuple[Numbered, dict[str, TopicState]]:
+    """Number the events and write them, and how far the journal is then; also the topics they are on. ``early``: the
+    keys of those that were looked for; ``known``: those of them that there are; ``topics``: those that there are."""
+    new = new_topics(events, topics, head.last_topic)
+    topics = topics | new
+    keys = [key or _key(event, topics[event.topic]) for key, event in zip(early, events, strict=True)]
     # Of a topic that begins here nothing is known.
-    old = {key for key, event in zip(keys, events, strict=True) if event.topic not in new}
-    known = statements.known_keys(transaction, old) if old else set()
+    late = {
+        key for key, looked, event in zip(keys, early, events, strict=True) if looked is None and event.topic not in new
+    }
+    known |= statements.known_keys(transaction, late)
     numbered = number(events, keys, topics, known, head.pos)
-    try:
-        if numbered.recorded:
-            statements.insert_events(transaction, list(_event_rows(numbered.recorded, topics)))
-            statements.insert_keys(transaction, numbered.keys)
-        begun = [(name, numbered.topics[name]) for name in new]
-        if begun:
-            statements.insert_topics(transaction, begun)
-        changed = [state for name, state in numbered.topics.items() if name not in new]
-        if changed:
-            statements.update_topics(transaction, changed)
-    except DataError as error:
-        raise InvalidInput(f"the database refuses an event of the batch: {error.orig}") from error
-    topics.update(numbered.topics)
-    return numbered, topics, max((state.id for state in new.values()), default=0)
+    begun = [(name, numbered.topics[name]) for name in new]
+    changed = [state for name, state in numbered.topics.items() if name not in new]
+    pos = numbered.recorded[-1].pos if numbered.recorded else head.pos
+    last_topic = max((state.id for state in new.values()), default=head.last_topic)
+    if numbered.recorded:
+        statements.insert_events(transaction, list(_event_rows(numbered.recorded, topics)))
+        statements.insert_keys(transaction, numbered.keys)
+    if begun:
+        statements.insert_topics(transaction, begun)
+    if changed:
+        statements.update_topics(transaction, changed)
+    if (pos, live_pos, last_topic) != (head.pos, head.live_pos, head.last_topic):
+        statements.update_head(transaction, head.id, pos, live_pos, last_topic)
+    return numbered, {**topics, **numbered.topics}
 
 
-def _topics_of(
-    transaction: Transaction, events: Sequence[Event], remembered: Mapping[str, TopicState], last_topic: int
-) -> tuple[dict[str, TopicState], dict[str, TopicState]]:
-    """The topics of the events by name, and those among them that begin with this batch."""
-    topics: dict[str, TopicState] = {}
-    missing: dict[str, None] = {}
-    for event in events:
-        state = remembered.get(event.topic)
-        if state is None:
-            missing[event.topic] = None
-        else:
-            topics[event.topic] = state
-    if missing:
-        topics.update(statements.find_topics(transaction, list(missing)))
-    new = new_topics(events, topics, last_topic)
-    topics.update(new)
-    return topics, new
+def _key(event: Event, topic: TopicState) -> bytes:
+    return event_key(topic.id, event.source, event.id)
 
 
 def _event_rows(recorded: Iterable[Recorded], topics: Mapping[str, TopicState]) -> Iterable[EventRow]:

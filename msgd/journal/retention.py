@@ -26,9 +26,6 @@ REMEMBERED_MS: Final = 24 * 3600 * 1000
 ERASED_AT_A_TIME: Final = 5_000
 """Events in one transaction of an erase: the recorder waits for its end."""
 
-TOPICS_AT_A_TIME: Final = 2_000
-"""Topics looked at in one transaction of a trim."""
-
 MARK_EVERY_MS: Final = 10 * 60 * 1000
 """How exact an age is that retention goes by."""
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, overload
 
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DataError
 
 from msgd.database import Database, Transaction
+from msgd.errors import InvalidInput
 from msgd.journal import gaps, history, retention, tables
 from msgd.journal import lease as leases
 from msgd.journal.append import KnownTopics, Within, append, lock_head
@@ -74,8 +76,10 @@ class SQLJournal:
             appended, changed = await self._database.write(
                 lambda transaction: append(transaction, lease, events, topics, live_pos, within)
             )
-        except BaseException:
+        except BaseException as error:  # cancelled too: it may have been stored, so what is remembered may be wrong
             self._known_topics.forget()
+            if isinstance(error, DataError):
+                raise InvalidInput(f"the database refuses an event of the batch: {error.orig}") from error
             raise
         self._known_topics.remember(lease, changed)
         return appended

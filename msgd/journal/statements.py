@@ -5,27 +5,62 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from msgd.database import Transaction
-from msgd.database.direct import insert_rows, update_rows
+from msgd.database.arrays import array_of_texts
+from msgd.database.direct import answers, array_of_bytes, insert_rows, update_rows
 from msgd.journal import tables
 from msgd.journal.numbering import TopicState
 
 EventRow = tuple[int, int, int, str, str, str, int, int | None, int | None, bytes]
 """pos, topic_id, seq, id, type, source, time_ms, run, token, data."""
 
+
+class Head(Struct, frozen=True):
+    """The head row."""
+
+    id: int
+    epoch: str
+    pos: int
+    live_pos: int
+    last_topic: int
+    lease_holder: str
+    lease_number: int
+    lease_until_ms: int
+
+
 _STATE: Final = ", ".join(TopicState.__struct_fields__)
+_HEAD: Final = ", ".join(Head.__struct_fields__)
+_MOVING: Final = ("pos", "live_pos", "last_topic")
 _CHANGING: Final = ("last_seq", "last_pos", "token")
-
-
-def find_topics(transaction: Transaction, names: Sequence[str]) -> dict[str, TopicState]:
-    """Those of the topics that there are."""
-    query = f"SELECT name, {_STATE} FROM journal_topics WHERE name "  # noqa: S608 - our words
-    return {row[0]: TopicState(*row[1:]) for row in _among(transaction, query, "text", names)}
 
 
 def known_keys(transaction: Transaction, keys: Collection[bytes]) -> set[bytes]:
     """Those of the keys that there are."""
-    return {bytes(key) for (key,) in _among(transaction, "SELECT key FROM journal_keys WHERE key ", "bytea", keys)}
+    return {bytes(key) for (key,) in answers(transaction, _find_keys(transaction, keys))[0]} if keys else set()
+
+
+def lock_head(
+    transaction: Transaction, keys: Collection[bytes] = (), names: Collection[str] = ()
+) -> tuple[Head, set[bytes], dict[str, TopicState]]:
+    """The head row, locked until the transaction ends (SQLite has a writer at most one at a time anyway), and those of
+    the keys and of the topics that there are then."""
+    locking = " FOR UPDATE" if transaction.dialect.name == "postgresql" else ""
+    queries: list[tuple[str, Sequence[Any]]] = [(f"SELECT {_HEAD} FROM journal_head{locking}", ())]  # noqa: S608
+    if keys:
+        queries.append(_find_keys(transaction, keys))
+    if names:
+        query = f"SELECT name, {_STATE} FROM journal_topics WHERE name "  # noqa: S608 - our words
+        queries.append(_among(transaction, query, "text", names))
+    found = answers(transaction, *queries)
+    (head,) = found[0]
+    topics = {name: TopicState(*state) for name, *state in (found[-1] if names else ())}
+    return Head(*head), {bytes(key) for (key,) in (found[1] if keys else ())}, topics
+
+
+def _find_keys(transaction: Transaction, keys: Collection[bytes]) -> tuple[str, Sequence[Any]]:
+    return _among(transaction, "SELECT key FROM journal_keys WHERE key ", "bytea", keys)
 
 
 def insert_events(transaction: Transaction, rows: Sequence[EventRow]) -> None:
@@ -46,12 +81,17 @@ def update_topics(transaction: Transaction, topics: Sequence[TopicState]) -> Non
     update_rows(transaction, tables.topics, _CHANGING, rows)
 
 
-def _among(transaction: Transaction, query: str, kind: str, values: Collection[Any]) -> Any:
-    """The rows of ``query``, which ends before the condition that a column of this kind is among ``values``."""
+def update_head(transaction: Transaction, id_: int, pos: int, live_pos: int, last_topic: int) -> None:
+    update_rows(transaction, tables.head, _MOVING, [(id_, pos, live_pos, last_topic)])
+
+
+def _among(transaction: Transaction, query: str, kind: str, values: Collection[Any]) -> tuple[str, Sequence[Any]]:
+    """``query``, which ends before the condition that a column of this kind is among ``values``, with it."""
     if transaction.dialect.name == "postgresql":
-        placeholder = "%b" if kind == "bytea" else "%s"
-        return transaction.exec_driver_sql(f"{query} = ANY({placeholder}::{kind}[])", (list(values),))
-    return transaction.exec_driver_sql(f"{query} IN ({', '.join('?' * len(values))})", tuple(values))
+        if kind == "bytea":
+            return f"{query} = ANY(%b::bytea[])", (array_of_bytes(list(values)),)
+        return f"{query} = ANY(%s::{kind}[])", (array_of_texts(values),)
+    return f"{query} IN ({', '.join('?' * len(values))})", tuple(values)
 
 
 def _topic_row(name: str, state: TopicState) -> tuple[Any, ...]:

@@ -13,7 +13,8 @@ from twisted.trial.unittest import TestCase
 from msgd.database import Database, Transaction
 from msgd.errors import DatabaseUnavailable
 from msgd.journal.sql import SQLJournal
-from tests.contract.journal import JournalCases, event, seqs
+from tests.contract.journal import JournalCases
+from tests.contract.journal_base import event, seqs
 from tests.servers import postgres
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from msgd.broker.interface import Broker, Delivery
 from msgd.broker.topology import DEAD_QUEUE
 from msgd.clock import Clock
 from msgd.jobs.interface import Jobs
+from msgd.messages import dead_letters
 from msgd.messages.envelope import HeaderValue
 from msgd.services.recorder.bell import Bell
 from msgd.work.outage import wait_out
@@ -40,8 +41,9 @@ def cause(delivery: Delivery) -> Cause:
     """What made a message dead: ours says it in headers, RabbitMQ in the first entry of ``x-death`` (its guide "Dead
     Letter Exchanges"); without either it came through the alternate exchange, as no queue took it."""
     headers = delivery.message.headers
-    if "msgd-reason" in headers:
-        return Cause(*(_text(headers, f"msgd-{name}") for name in ("reason", "queue", "exchange", "key")))
+    if dead_letters.REASON in headers:
+        ours = (dead_letters.REASON, dead_letters.QUEUE, dead_letters.EXCHANGE, dead_letters.KEY)
+        return Cause(*(_text(headers, name) for name in ours))
     deaths = headers.get("x-death")
     if isinstance(deaths, (list, tuple)) and deaths and isinstance(deaths[0], Mapping):
         death: Mapping[str, Any] = deaths[0]
@@ -99,7 +101,7 @@ class Graves:
             )
         except CancelledError:
             raise
-        except Exception:
+        except Exception:  # of the database, or of a message that nobody has thought of
             # It cannot even be kept; come again it would fail again, for ever. The log is what is left of it.
             _log.failure(
                 "a dead letter of {queue!r} cannot be kept ({reason}): {message!r}",

@@ -31,15 +31,14 @@ from msgd.services.recorder import live
 from msgd.services.recorder.bell import Bell
 from msgd.services.recorder.figures import Figures
 from msgd.services.recorder.intake import BATCH, Intake
-from msgd.services.recorder.posting import post, show
+from msgd.services.recorder.posting import Poster
 from msgd.services.recorder.sorting import Given, Item, Refused, read
 from msgd.work.outage import pause
 
 _log = Logger()
 
 PREFETCH: Final = 2 * BATCH
-"""Of each queue: the batch in hand and the next. With the largest events that is much memory; a broker does not count
-bytes."""
+"""Of each queue: the batch in hand and the next; of large events fewer (the broker contract's HELD_BYTES)."""
 
 IDLE_S: Final = 2.0
 """How soon a notifier finds that it has missed the last message (DESIGN §3, "Live form")."""
@@ -73,6 +72,7 @@ class Recording:
         self._journal = journal
         self._jobs = jobs
         self._broker = broker
+        self._poster = Poster(broker, clock)
         self._clock = clock
         self._new_id = new_id
         self._figures = figures
@@ -147,7 +147,7 @@ class Recording:
 
     async def _idle(self) -> None:
         """Nothing has come for a while: say so, for those who have missed what came last."""
-        await post(self._broker, [live.head(self._epoch, first=self._lived + 1, last=self._lived, counts={})])
+        await self._poster.post([live.head(self._epoch, first=self._lived + 1, last=self._lived, counts={})])
         self._head_s = self._clock.seconds()
         await self._tell_lived()
 
@@ -155,7 +155,7 @@ class Recording:
         """One batch, from the queues to the acknowledgement."""
         self._in_hand = batch
         given = [item for item in batch if isinstance(item, Given)]
-        shown = show(self._broker, live.transient(self._epoch, [one.event for one in given if one.event.transient]))
+        shown = self._poster.show(live.transient(self._epoch, [one.event for one in given if one.event.transient]))
         stored = await self._store([one for one in given if not one.event.transient])
         stored.refused.extend(item for item in batch if isinstance(item, Refused))
         self._count(batch, given, stored)
@@ -208,7 +208,7 @@ class Recording:
         elif self._clock.seconds() - self._head_s >= IDLE_S:
             postings = [live.head(self._epoch, first=self._lived + 1, last=self._lived, counts={})]
         if postings:
-            await post(self._broker, postings)
+            await self._poster.post(postings)
             self._head_s = self._clock.seconds()
         if stored.recorded:
             self._lived = stored.recorded[-1].pos
@@ -238,8 +238,7 @@ class Recording:
         while self._lived < state.pos:
             page = await self._journal.read(["#"], after=self._lived, limit=BATCH, upto=state.pos)
             wanted = await self._wanted(page.events)
-            await post(
-                self._broker,
+            await self._poster.post(
                 live.stored(self._epoch, page.events, first=self._lived + 1, last=page.upto)
                 + live.replies(self._epoch, page.events, wanted),
             )

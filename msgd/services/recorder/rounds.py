@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from msgd.clock import Clock, sleep
+from msgd.clock import Clock, milliseconds, sleep
 from msgd.errors import Unavailable
 from msgd.jobs.interface import Jobs
 from msgd.journal.interface import Journal, Retention
@@ -64,7 +64,7 @@ class Rounds:
             raise
         except Unavailable as error:
             _log.warn("{what} has to wait: {error}", what=what, error=error)
-        except Exception:
+        except Exception:  # the other rounds are made, and this one again next time
             _log.failure("{what} failed", what=what)
 
     async def trim(self) -> int:
@@ -80,7 +80,7 @@ class Rounds:
         age_ms = job_age_ms(self._rules)
         if age_ms is None:
             return 0
-        before_ms = int(self._clock.seconds() * 1000) - age_ms
+        before_ms = milliseconds(self._clock) - age_ms
         purged = 0
         while True:
             jobs = await self._jobs.purge(before_ms, limit=PURGED)

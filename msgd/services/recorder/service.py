@@ -106,7 +106,7 @@ class Recorder:
             return await self._keeper.acquire()
         except Unavailable as error:
             _log.warn("the lease cannot be asked for: {error}", error=error)
-        except Exception:
+        except Exception:  # the recorder stays: it stands by, and asks again
             _log.failure("the lease cannot be asked for")
         return None
 
@@ -153,7 +153,7 @@ class Recorder:
             await running
         except (LeaseLost, CancelledError) as error:
             _log.warn("recording is cut short: {error!r}", error=error)
-        except Exception:
+        except Exception:  # the lease is given back, and taken anew, here or by whoever stands by
             _log.failure("recording failed")
         self._recording = self._running = None
         self.figures.serving = False

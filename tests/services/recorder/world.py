@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from msgd.broker.interface import Broker, Delivery
-from msgd.broker.topology import EVENTS, HEAD_KEY, LIVE, LIVE_KEYS
+from msgd.broker.topology import EVENTS, HEAD_KEY, LIVE
 from msgd.clock import Clock
 from msgd.database import Database
 from msgd.jobs.sql import SqlJobs
@@ -18,6 +18,7 @@ from msgd.journal.sql import SQLJournal
 from msgd.messages.envelope import Message
 from msgd.messages.events import Event, Recorded
 from msgd.messages.live import Head, LiveEvent, decode_batch, decode_head
+from msgd.messages.topics import BUCKETS
 from msgd.messages.wire import event_to_message
 from msgd.services.recorder.bell import Bell
 from msgd.services.recorder.service import Recorder
@@ -46,7 +47,7 @@ class Listener:
         self._bell = Bell(clock)
 
     async def start(self, broker: Broker) -> None:
-        bindings = [(LIVE, key) for key in (HEAD_KEY, *LIVE_KEYS)]
+        bindings = [(LIVE, key) for key in (HEAD_KEY, *map(str, range(BUCKETS)))]
         await broker.reply_queue(self._hear, bindings=bindings, lost=lambda: None)
 
     def _hear(self, delivery: Delivery) -> None:
