@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
 
 from msgd.clock import Clock
 from msgd.database import Database, Transaction
-from msgd.errors import Conflict, NotFound
+from msgd.errors import Conflict, DatabaseUnavailable, NotFound
 from msgd.jobs import postings, rows, submitting, transitions
 from msgd.jobs.batch import Answer, Batch, Step, due_ms
-from msgd.jobs.core import Core, Post, raced
+from msgd.jobs.core import Core, Forget, Post, raced
 from msgd.jobs.interface import ENDED, Job, JobFilter, OutboxRow, State, Submission, Submitted
+from msgd.jobs.submitting import Raced
 from msgd.jobs.tables import jobs
 from msgd.jobs.transitions import Input
+from msgd.messages.events import Event
 from msgd.messages.ids import IdMaker, new_id
 from msgd.messages.jobs import JobMessage
 
 T = TypeVar("T")
-
-PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Of params, saved states and results in one list: a thousand jobs of 1 MiB must not meet in memory."""
 
 
 def no_such_job(job: str) -> NotFound:
@@ -40,14 +39,33 @@ class Asking(Core):
         clock: Clock,
         make_id: IdMaker = new_id,
         post: Post | None = None,
+        forget: Sequence[Forget] = (),
     ) -> None:
-        super().__init__(database, clock=clock, make_id=make_id, post=post)
+        super().__init__(database, clock=clock, make_id=make_id, post=post, forget=forget)
         self._submissions = database.group(self._submit)
 
     async def submit(self, submission: Submission) -> Submitted:
         checked = submitting.checked(submission)
         answer = await raced(lambda: self._submissions(checked))
         return self._published(answer)
+
+    def submit_within(self, transaction: Transaction, submissions: Sequence[Submission]) -> Sequence[OutboxRow]:
+        posted: builtins.list[OutboxRow] = []
+        try:
+            self._submit(transaction, [submitting.checked(one) for one in submissions], posted)
+        except Raced:
+            raise DatabaseUnavailable("another process makes the same job in this moment: try again") from None
+        return posted
+
+    def tell_within(self, transaction: Transaction, events: Sequence[Event]) -> Sequence[OutboxRow]:
+        posted: builtins.list[OutboxRow] = []
+        now_ms, leased = self._now_ms(), self._post is not None
+        told = [postings.told(event) for event in events]
+        rows.insert_postings(transaction, [(one, due_ms(one, now_ms, leased=leased)) for one in told], posted.extend)
+        return posted
+
+    def post(self, rows: Sequence[OutboxRow]) -> None:
+        self._tell(rows)
 
     async def adopt(self, message: JobMessage) -> Submitted:
         return await self.submit(
@@ -62,16 +80,28 @@ class Asking(Core):
             )
         )
 
-    def _submit(self, transaction: Transaction, submissions: Sequence[Submission]) -> Sequence[Answer[Submitted]]:
+    def _submit(
+        self,
+        transaction: Transaction,
+        submissions: Sequence[Submission],
+        posted: builtins.list[OutboxRow] | None = None,
+    ) -> Sequence[Answer[Submitted]]:
+        """``posted`` is filled with all rows that are to be published at once, before the transaction ends."""
         now_ms = self._now_ms()
         submitted = submitting.submit(transaction, submissions, now_ms, self._make_id)
         calls = [postings.call(one.job) for one in submitted if one.created]
         leased = self._post is not None
-        inserted = rows.insert_postings(transaction, [(call, due_ms(call, now_ms, leased=leased)) for call in calls])
-        due_now: dict[str, list[OutboxRow]] = {
-            row.job: [row] for call, row in zip(calls, inserted, strict=True) if call.not_before_ms <= now_ms
-        }
-        return [Answer(one, None, due_now.get(one.job.id, ()) if one.created else ()) for one in submitted]
+        due_now: dict[str, list[OutboxRow]] = {call.job: [] for call in calls}
+
+        def inserted(made: Sequence[OutboxRow]) -> None:
+            for call, row in zip(calls, made, strict=True):
+                if call.not_before_ms <= now_ms:
+                    due_now[row.job].append(row)
+                    if posted is not None:
+                        posted.append(row)
+
+        rows.insert_postings(transaction, [(call, due_ms(call, now_ms, leased=leased)) for call in calls], inserted)
+        return [Answer(one, None, due_now[one.job.id] if one.created else ()) for one in submitted]
 
     async def get(self, job: str) -> Job:
         found = await self._database.read(lambda transaction: rows.find(transaction, [job]))
@@ -83,24 +113,23 @@ class Asking(Core):
         query = _listing(which)
 
         def look(transaction: Transaction) -> builtins.list[Job]:
-            wanted = _fitting(transaction.execute(query))
+            wanted = rows.fitting((job, size) for job, size in transaction.execute(query))
             there = rows.find(transaction, wanted)
             return [there[job] for job in wanted]
 
         return await self._database.read(look)
 
     async def cancel(self, job: str) -> Job:
-        def change(transaction: Transaction) -> tuple[Job | None, builtins.list[OutboxRow]]:
+        def change(transaction: Transaction) -> Sequence[Answer[Job | None]]:
             family = _family(transaction, job)
             batch = self._batch(transaction, family)
             while more := _family(transaction, job) - family:  # made until its parent was locked just now
                 batch.lock(more)
                 family |= more
-            answers = batch.perform([_cancelling(family, job)])
-            return answers[0].value, [row for answer in answers for row in answer.rows]
+            return batch.perform([_cancelling(family, job)])
 
-        found, posted = await self._database.write(change)
-        self._tell(posted)
+        (answer,) = await self._database.write(change)
+        found = self._published(answer)
         if found is None:
             raise no_such_job(job)
         return found
@@ -167,18 +196,6 @@ def _shown(state: State) -> ColumnElement[bool]:
     return jobs.c.state == state
 
 
-def _fitting(sizes: Iterable[Row[str, int]]) -> list[str]:
-    """The ids of the first jobs, as many as :data:`PAGE_BYTES` hold, but one at least."""
-    total = 0
-    fitting: list[str] = []
-    for job, size in sizes:
-        total += size
-        if total > PAGE_BYTES and fitting:
-            break
-        fitting.append(job)
-    return fitting
-
-
 def _listing(which: JobFilter) -> Select[str, int]:
     """The ids of jobs, and how many bytes each brings along."""
     params, saved, result = (func.coalesce(func.length(jobs.c[name]), 0) for name in ("params", "saved", "result"))
@@ -190,6 +207,10 @@ def _listing(which: JobFilter) -> Select[str, int]:
         query = query.where(_shown(which.state))
     if which.type is not None:
         query = query.where(jobs.c.type == which.type)
+    if which.parent is not None:
+        query = query.where(jobs.c.parent == which.parent)
+    if which.parent:
+        query = query.where(jobs.c.parent != "")  # the index says so of itself
     if which.before is not None:
         mark = select(jobs.c.created_ms, jobs.c.id).where(jobs.c.id == which.before).scalar_subquery()
         query = query.where(tuple_(jobs.c.created_ms, jobs.c.id) < mark)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from msgd.database import Transaction
 from msgd.errors import MsgdError
-from msgd.jobs import postings, rows
+from msgd.jobs import postings, rows, statements
 from msgd.jobs.interface import Job, OutboxRow
 from msgd.jobs.postings import Posting
 from msgd.jobs.transitions import Move, child_ended
@@ -32,7 +32,7 @@ class Step(Struct, Generic[T], frozen=True):
 
 
 class Answer(Struct, Generic[T], frozen=True):
-    """What a step came to, and the rows that are to be published now that it is committed."""
+    """What a step came to, and the rows that are to be published once it is committed (and are there by then)."""
 
     value: T | None
     error: MsgdError | None
@@ -42,7 +42,7 @@ class Answer(Struct, Generic[T], frozen=True):
         """The value, or its error raised."""
         if self.error is not None:
             raise self.error
-        return self.value  # type: ignore[return-value]
+        return self.value  # type: ignore[return-value]  # None only beside an error, or where T has it
 
 
 class _Written(Struct):
@@ -128,11 +128,13 @@ class Batch:
                 results.append((step.act(self), None))
             except MsgdError as error:
                 results.append((None, error))
-        due_now = self._write()
-        return [Answer(value, error, due_now.get(number, ())) for number, (value, error) in enumerate(results)]
+        due_now: list[list[OutboxRow]] = [[] for _ in steps]
+        self._write(due_now)
+        return [Answer(value, error, rows) for (value, error), rows in zip(results, due_now, strict=True)]
 
-    def _write(self) -> dict[int, list[OutboxRow]]:
-        """Write what changed; returns the rows to publish at once, by the step that made them."""
+    def _write(self, due_now: Sequence[list[OutboxRow]]) -> None:
+        """Write what changed. The rows to publish at once come into ``due_now``, to the step that made them, before the
+        transaction ends."""
         changes = {
             name: rows.changed(self._before[name], job)
             for name, job in self._jobs.items()
@@ -140,15 +142,16 @@ class Batch:
         }
         rows.update_jobs(self.transaction, changes)
         if self._cleared:
-            rows.delete_calls(self.transaction, self._cleared)
+            statements.delete_calls(self.transaction, self._cleared)
         standing = [written for written in self._postings if not written.withdrawn]
         due = [(written.posting, due_ms(written.posting, self.now_ms, leased=self._leased)) for written in standing]
-        inserted = rows.insert_postings(self.transaction, due)
-        due_now: dict[int, list[OutboxRow]] = {}
-        for written, row in zip(standing, inserted, strict=True):
-            if written.posting.not_before_ms <= self.now_ms:
-                due_now.setdefault(written.step, []).append(row)
-        return due_now
+
+        def inserted(written_rows: Sequence[OutboxRow]) -> None:
+            for written, row in zip(standing, written_rows, strict=True):
+                if written.posting.not_before_ms <= self.now_ms:
+                    due_now[written.step].append(row)
+
+        rows.insert_postings(self.transaction, due, inserted)
 
 
 def due_ms(posting: Posting, now_ms: int, *, leased: bool) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from msgd.clock import Clock
+from msgd.clock import Clock, milliseconds
 from msgd.database import Database, Transaction
 from msgd.jobs.batch import Answer, Batch, Step
 from msgd.jobs.interface import OutboxRow, Write
@@ -13,6 +13,10 @@ from msgd.jobs.submitting import Raced
 from msgd.messages.ids import IdMaker, new_id
 
 T = TypeVar("T")
+
+Forget = Callable[[Transaction, Collection[str]], set[str]]
+"""Deletes what a program keeps of jobs that are about to be deleted, a bounded number of rows; of which jobs there may
+be more: these stay for the next step."""
 
 Post = Callable[[Sequence[OutboxRow]], None]
 """Told, in the reactor's thread and right after their commit, of rows that this process is to publish at once."""
@@ -42,17 +46,19 @@ class Core:
         clock: Clock,
         make_id: IdMaker = new_id,
         post: Post | None = None,
+        forget: Sequence[Forget] = (),
     ) -> None:
         """``post``: the publisher of this process, which has a lease on every row written here; without it the rows are
-        due at once, for whoever sweeps."""
+        due at once, for whoever sweeps. ``forget``: asked before jobs are purged."""
         self._database = database
         self._clock = clock
         self._make_id = make_id
         self._post = post
+        self._forget = forget
         self._steps = database.group(self._perform)
 
     def _now_ms(self) -> int:
-        return int(self._clock.seconds() * 1000)
+        return milliseconds(self._clock)
 
     def _perform(self, transaction: Transaction, steps: Sequence[Step[Any]]) -> Sequence[Answer[Any]]:
         return self._batch(transaction, (job for step in steps for job in step.jobs)).perform(steps)

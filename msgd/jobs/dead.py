@@ -12,7 +12,7 @@ from sqlalchemy import insert as plain_insert
 
 from msgd.broker.topology import EVENTS, JOBS, job_type
 from msgd.database import Transaction
-from msgd.errors import InvalidInput, NotFound, Poison, UnknownType
+from msgd.errors import InvalidInput, InvalidParams, InvalidTopic, NotFound, NotJson, Poison, TooLarge, UnknownType
 from msgd.jobs import submitting, transitions
 from msgd.jobs.asking import again
 from msgd.jobs.batch import Batch, Step
@@ -22,13 +22,15 @@ from msgd.jobs.postings import OUTBOX_HEADER, Posting, kept, storable
 from msgd.jobs.tables import dead_letters, job_types, outbox
 from msgd.jobs.transitions import HELD, Input
 from msgd.messages import json
+from msgd.messages.dead_letters import without_traces
 from msgd.messages.envelope import Message, from_bytes, to_bytes
 from msgd.messages.topics import is_word
 from msgd.messages.wire import RESERVED_REPLY
 
-_INPUT_ERRORS: Final[tuple[type[InvalidInput], ...]] = (InvalidInput, *InvalidInput.__subclasses__())
-INPUT_CODES: Final = frozenset(kind.code for kind in _INPUT_ERRORS)
-"""The codes that the reason of a refused message may begin with."""
+_INPUT_CODES: Final = frozenset(
+    kind.code for kind in (InvalidInput, InvalidParams, InvalidTopic, NotJson, TooLarge, UnknownType)
+)
+"""What the reason begins with that a process gives for a message that could not become a job."""
 
 SAME_WITHIN_MS: Final = 24 * 3600 * 1000
 """A letter with the same queue, id and slice is the same one come again: the broker redelivers for as long as it likes,
@@ -39,11 +41,6 @@ NO_QUEUE_MS: Final = 5_000
 emptied and they are about to declare their queues anew."""
 
 _SLICE_HEADER: Final = "msgd-slice"
-_TRACES: Final = frozenset(
-    {"x-death", "x-first-death-queue", "x-first-death-exchange", "x-first-death-reason", OUTBOX_HEADER}
-    | {"msgd-reason", "msgd-queue", "msgd-exchange", "msgd-key"}
-)
-"""Headers of a message's earlier way, which it does not take along on a new one."""
 
 
 class _Dead(Struct, frozen=True):
@@ -169,7 +166,7 @@ def _number(message: Message, header: str) -> int | None:
 def _problem(reason: str) -> Problem:
     """The problem in the reason that a worker process gave: ``<code>: <what is wrong>``."""
     code, separator, message = reason.partition(": ")
-    if separator and code in INPUT_CODES:
+    if separator and code in _INPUT_CODES:
         return Problem(code, message)
     return Problem(InvalidInput.code, reason)
 
@@ -233,5 +230,6 @@ def _letter(row: Any) -> DeadLetter:
 
 
 def _without_traces(message: Message) -> Message:
-    headers = {name: value for name, value in message.headers.items() if name not in _TRACES}
+    headers = without_traces(message.headers)
+    headers.pop(OUTBOX_HEADER, None)  # it gets a row of its own
     return replace(message, headers=headers)

@@ -14,7 +14,7 @@ current: somebody else has the job, or it ended. The caller stops and publishes 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
@@ -38,6 +38,9 @@ class State(enum.StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+
+DELAY_MOST_S: Final = 366 * 86400.0
+"""How far ahead a job may be put off; more is a schedule."""
 
 ENDED: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
@@ -183,8 +186,17 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     owner: str | None = None
     state: State | None = None
     type: str | None = None
+    parent: str | None = None  # the job whose children they are; empty: those that are nobody's
     before: str | None = None  # the id after which, going back in time, the page begins
     limit: int = 50
+
+
+class Need(Struct, frozen=True):
+    """A right that a job of some type takes: ``action`` (``publish``, ``subscribe`` or ``submit``) on what its params
+    name as ``param``, a text or a list of texts. What the params leave out takes none."""
+
+    action: str
+    param: str
 
 
 class TypeInfo(Struct, frozen=True, kw_only=True):
@@ -194,6 +206,7 @@ class TypeInfo(Struct, frozen=True, kw_only=True):
     summary: str = ""
     schema: bytes = b"{}"  # JSON Schema of its params
     results: tuple[str, ...] = ("result",)  # the event types that its results are
+    needs: tuple[Need, ...] = ()  # of who submits one, beside ``submit:<name>``
     paused: bool = False
 
 
@@ -247,6 +260,20 @@ class Jobs(Protocol):
     async def submit(self, submission: Submission) -> Submitted:
         """Make a job and its message. An id that exists, or the owner's key within its period: that job, unchanged."""
 
+    def submit_within(self, transaction: Transaction, submissions: Sequence[Submission]) -> Sequence[OutboxRow]:
+        """Make jobs in the transaction of what causes them, so that both stand or neither; give what is returned to
+        :meth:`post` once that is committed (only then it is complete). Ids and keys that exist: nothing. Blocking, in a
+        database thread. Raises InvalidInput, or DatabaseUnavailable if another process makes the same in this moment:
+        roll back, try again."""
+
+    def tell_within(self, transaction: Transaction, events: Sequence[Event]) -> Sequence[OutboxRow]:
+        """Put events into the outbox, in the transaction of what they tell of, so that both stand or neither; give what
+        is returned to :meth:`post`, as above. Blocking, in a database thread."""
+
+    def post(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish what :meth:`submit_within` and :meth:`tell_within` have written, now that it is committed. If that is
+        missed, whoever sweeps the outbox does it when the writer's lease is over."""
+
     async def adopt(self, message: JobMessage) -> Submitted:
         """Make a job of a foreign client's message, which has no slice; an id that exists: nothing changes."""
 
@@ -281,9 +308,16 @@ class Jobs(Protocol):
         """Change the worker's own tables, the claim still being current. Raises Superseded."""
 
     async def save(
-        self, claim: Claim, saved: bytes | None, write: Write[object] | None = None, *, progress: bytes | None = None
+        self,
+        claim: Claim,
+        saved: bytes | None,
+        write: Write[object] | None = None,
+        *,
+        delay_s: float = 0.0,
+        progress: bytes | None = None,
     ) -> None:
-        """End the slice: keep ``saved``, ``slice + 1``, ``attempt = 0``, the continuation in the outbox."""
+        """End the slice: keep ``saved``, ``slice + 1``, ``attempt = 0``, the continuation in the outbox, due after
+        ``delay_s``. Raises InvalidInput if that is less than nothing or more than :data:`DELAY_MOST_S`."""
 
     async def retry(
         self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int, progress: bytes | None = None
@@ -328,8 +362,16 @@ class Jobs(Protocol):
         self, transaction: Transaction, recorded: Sequence[Recorded], given: Sequence[Event] = ()
     ) -> Sequence[Reply]:
         """In the recorder's transaction: delete the outbox rows of these events, mark the ends as recorded, and
-        tell which of these jobs want replies. ``given``: all events of the batch; those that are known or stale are
-        settled too, and their outbox rows go. Blocking; called in a database thread."""
+        tell which of these jobs want replies: that is known when the transaction has ended, not before. ``given``: all
+        events of the batch; those that are known or stale are settled too, and their outbox rows go. Blocking; called
+        in a database thread."""
+
+    async def recorded(self, rows: Sequence[OutboxRow]) -> bool:
+        """Whether the journal has had all events of these rows, which stays true whatever is erased there."""
+
+    async def mentioned(self, words: Collection[str]) -> set[str]:
+        """Those of these words (of letters, digits, ``_`` and ``-``, such as ids) that stand in the params of jobs that
+        have not ended."""
 
     async def purge(self, ended_before_ms: int, *, limit: int = 500) -> Sequence[str]:
         """Delete jobs that ended before then, with what hangs on them; their ids."""
@@ -365,7 +407,7 @@ class OutboxStore(Protocol):
 
     async def take(self, *, lease_ms: int, limit: int) -> Sequence[OutboxRow]:
         """Rows that are due, in id order, leased by moving ``due``: nobody else takes them meanwhile. Of a job whose
-        earlier row is not due yet, no later row is taken."""
+        earlier row is not due yet, no later row is taken. Fewer than ``limit`` if their messages are large."""
 
     async def next_due_ms(self) -> int | None:
         """When the next row will be due."""

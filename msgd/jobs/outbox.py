@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from msgd.broker.interface import Broker
-from msgd.clock import Clock, DelayedCall, sleep
+from msgd.clock import Clock, DelayedCall, milliseconds, sleep
 from msgd.errors import BrokerUnavailable, Unavailable
 from msgd.jobs.interface import OutboxRow, OutboxStore
 
@@ -162,11 +162,14 @@ class Publisher:
             self._stalled[name] = None
             return
         row = self._lines[name][0]
-        sent = maybeDeferred(self._broker.publish, row.exchange, row.key, row.message)
-        sent.addCallbacks(lambda _: self._sent(name, row), lambda reason: self._not_sent(name, row, reason))
-        sent.addErrback(lambda reason: _log.failure("the outbox could not go on after row {row}", reason, row=row.id))
+        try:
+            sent = self._broker.publish(row.exchange, row.key, row.message)
+        except Exception:  # raised at once or later, a refusal is settled in one place
+            sent = fail()
+        sent.addCallbacks(self._sent, self._not_sent, (name, row), {}, (name, row), {})
+        sent.addErrback(_could_not_go_on, row)
 
-    def _sent(self, name: str, row: OutboxRow) -> None:
+    def _sent(self, _: None, name: str, row: OutboxRow) -> None:
         self._held_bytes -= self._held[row.id]
         self._held[row.id] = 0
         if row.is_event and not self._stopping:
@@ -184,7 +187,7 @@ class Publisher:
         else:
             self._advance(name)
 
-    def _not_sent(self, name: str, row: OutboxRow, reason: Failure) -> None:
+    def _not_sent(self, reason: Failure, name: str, row: OutboxRow) -> None:
         if reason.check(BrokerUnavailable):
             self._stalled[name] = None
         else:
@@ -238,7 +241,7 @@ class Publisher:
                 except Unavailable as error:
                     # They will be published once more, and known for what they are.
                     _log.warn("{count} published outbox rows stay as they were: {error}", count=len(rows), error=error)
-                except Exception:
+                except Exception:  # nobody cancels this: stop() awaits it. The rows come due again
                     _log.failure("{count} published outbox rows stay as they were", count=len(rows))
             for row in batch:
                 self._let_go(row)
@@ -254,7 +257,7 @@ class Publisher:
                 pause = await self._take()
             except Unavailable as error:
                 _log.warn("the outbox cannot be read, trying on: {error}", error=error)
-            except Exception:
+            except Exception:  # nobody cancels this, only its nap: what is in the outbox must go out in the end
                 _log.failure("the outbox could not be swept, trying on")
             if pause and not self._stopping:
                 self._nap = sleep(self._clock, pause)
@@ -286,7 +289,7 @@ class Publisher:
             self._nap.cancel()
 
     def _now_ms(self) -> int:
-        return int(self._clock.seconds() * 1000)
+        return milliseconds(self._clock)
 
 
 class _Reconnected:
@@ -306,6 +309,10 @@ class _Reconnected:
 
     def blocked(self, reason: str) -> None:
         """What is under way waits for its confirm."""
+
+
+def _could_not_go_on(reason: Failure, row: OutboxRow) -> None:
+    _log.failure("the outbox could not go on after row {row}", reason, row=row.id)
 
 
 def _cancel(timer: DelayedCall) -> None:

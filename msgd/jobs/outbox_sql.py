@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, delete, func, select, update
+from sqlalchemy import BigInteger, Row, func, select, update
 
-from msgd.clock import Clock
+from msgd.clock import Clock, milliseconds
 from msgd.database import Database, Transaction
 from msgd.database.bulk import rows_of
+from msgd.jobs import statements
 from msgd.jobs.interface import OutboxRow
 from msgd.jobs.rows import given_ids, outbox_row
 from msgd.jobs.tables import outbox
@@ -25,6 +26,10 @@ _COLUMNS: Final = (
 )
 
 
+TAKEN_BYTES: Final = 16 * 1024 * 1024
+"""Of messages taken at a time: 500 may have 1 MiB each, and are held as rows, as messages and as frames."""
+
+
 class SqlOutbox:
     """The outbox rows of a database."""
 
@@ -33,7 +38,7 @@ class SqlOutbox:
         self._clock = clock
 
     def _now_ms(self) -> int:
-        return int(self._clock.seconds() * 1000)
+        return milliseconds(self._clock)
 
     async def take(self, *, lease_ms: int, limit: int) -> Sequence[OutboxRow]:
         return await self._database.write(lambda transaction: _take(transaction, self._now_ms(), lease_ms, limit))
@@ -52,16 +57,31 @@ class SqlOutbox:
 
 def _take(transaction: Transaction, now_ms: int, lease_ms: int, limit: int) -> Sequence[OutboxRow]:
     # The longest due first: rows that fail again and again, each time due later, do not keep others waiting.
-    due = select(*_COLUMNS).where(outbox.c.due_ms <= now_ms).order_by(outbox.c.due_ms, outbox.c.id).limit(limit)
+    due = select(outbox.c.id, func.length(outbox.c.message)).where(outbox.c.due_ms <= now_ms)
+    due = due.order_by(outbox.c.due_ms, outbox.c.id).limit(limit)
     if transaction.dialect.name == "postgresql":
         due = due.with_for_update(skip_locked=True)
-    found = sorted(map(outbox_row, transaction.execute(due)), key=lambda row: row.id)
+    fitting = rows_of(transaction, {"id": BigInteger()}, [(number,) for number in _fitting(transaction.execute(due))])
+    whole = select(*_COLUMNS).where(outbox.c.id.in_(select(fitting.c.id))).order_by(outbox.c.id)
+    found = [outbox_row(row) for row in transaction.execute(whole)]
     blocked = _blocked(transaction, found, now_ms + lease_ms)
     moved = [(row.id, blocked.get(row.id, now_ms + lease_ms)) for row in found]
     if moved:
         given = rows_of(transaction, {"id": BigInteger(), "due_ms": BigInteger()}, moved)
         transaction.execute(update(outbox).where(outbox.c.id == given.c.id).values(due_ms=given.c.due_ms))
     return [row for row in found if row.id not in blocked]
+
+
+def _fitting(sizes: Iterable[Row[int, int]]) -> list[int]:
+    """The numbers of the first rows, as many as :data:`TAKEN_BYTES` hold, but one at least."""
+    total = 0
+    fitting: list[int] = []
+    for number, size in sizes:
+        total += size
+        if total > TAKEN_BYTES and fitting:
+            break
+        fitting.append(number)
+    return fitting
 
 
 def _blocked(transaction: Transaction, found: Sequence[OutboxRow], leased_ms: int) -> dict[int, int]:
@@ -88,7 +108,7 @@ def _published(transaction: Transaction, rows: Sequence[OutboxRow], again_ms: in
     gone = sorted(row.id for row in rows if not row.is_event)
     again = sorted(row.id for row in rows if row.is_event)
     if gone:
-        transaction.execute(delete(outbox).where(outbox.c.id.in_(_free(transaction, gone))))
+        statements.delete_free(transaction, gone)
     if again:
         transaction.execute(
             update(outbox)

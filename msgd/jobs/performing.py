@@ -13,6 +13,7 @@ from msgd.jobs import submitting, transitions
 from msgd.jobs.batch import Answer, Batch, Step
 from msgd.jobs.core import Core, raced
 from msgd.jobs.interface import (
+    DELAY_MOST_S,
     ENDED,
     Beat,
     BeatAnswer,
@@ -71,9 +72,19 @@ class Performing(Core):
         return await self._database.write(change)
 
     async def save(
-        self, claim: Claim, saved: bytes | None, write: Write[object] | None = None, *, progress: bytes | None = None
+        self,
+        claim: Claim,
+        saved: bytes | None,
+        write: Write[object] | None = None,
+        *,
+        delay_s: float = 0.0,
+        progress: bytes | None = None,
     ) -> None:
-        await self._go_on(claim, Input.SAVE, write, saved=saved, **_shown(progress))
+        if not 0 <= delay_s <= DELAY_MOST_S:  # neither is NaN
+            raise InvalidInput(f"a job goes on after 0 to {DELAY_MOST_S:.0f} seconds, not {delay_s}", where="after_s")
+        # What it was put off by before is over.
+        due_ms = self._now_ms() + round(delay_s * 1000) if delay_s else None
+        await self._go_on(claim, Input.SAVE, write, saved=saved, not_before_ms=due_ms, **_shown(progress))
 
     async def retry(
         self, claim: Claim, problem: Problem, delay_s: float, *, attempts: int, progress: bytes | None = None

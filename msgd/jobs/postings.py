@@ -71,6 +71,11 @@ def event(job: Job, type_: str, now_ms: int) -> Posting:
     return Posting(job.id, EVENTS, topic, event_to_message(said))
 
 
+def told(event: Event) -> Posting:
+    """An event that somebody tells of a change of his own. It is in no job's line: nothing waits for its confirm."""
+    return Posting("", EVENTS, event.topic, event_to_message(event))
+
+
 def _data(job: Job, type_: str) -> bytes:
     """The data of the events that come out of transitions.
 
@@ -97,6 +102,8 @@ def numbered(message: Message, exchange: str, row: int) -> Message:
 
 def storable(text: str) -> str:
     """``text`` as both databases and JSON can hold it: without NUL (PostgreSQL) and lone surrogates (UTF-8)."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 

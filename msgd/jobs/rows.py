@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import FromClause, Select, Text, delete, select, text
+from sqlalchemy import FromClause, Text
 
-from msgd.broker.topology import JOBS
 from msgd.database import Transaction
 from msgd.database.bulk import rows_of
 from msgd.database.direct import insert_rows, update_rows
+from msgd.jobs import statements
 from msgd.jobs.interface import Job, OutboxRow, Problem, State
 from msgd.jobs.postings import Posting, numbered
-from msgd.jobs.tables import jobs, outbox
+from msgd.jobs.tables import jobs
 from msgd.messages.envelope import from_bytes, to_bytes
 
 _ERROR: Final = ("error_code", "error_message")
 _ALL: Final = tuple(column.name for column in jobs.columns)
-_PLAIN: Final = tuple(column.name for column in jobs.columns if column.name not in (*_ERROR, "state"))
+_TOLD: Final = ("state", *_ERROR, "cancel_requested", "recorded")  # what is not in a job as it is in the table
+_PLAIN: Final = tuple(column.name for column in jobs.columns if column.name not in _TOLD)
 _CHANGING: Final = tuple(
     column.name
     for column in jobs.columns
@@ -28,32 +30,58 @@ _CHANGING: Final = tuple(
         *("reply_to", "correlation_id", "traceparent", "params", *_ERROR),
     }
 )
+_row_of: Final = attrgetter(*("error" if name in _ERROR else name for name in _ALL))
+_STATE_AT: Final = _ALL.index("state")
+_ERROR_AT: Final = slice(_ALL.index(_ERROR[0]), _ALL.index(_ERROR[-1]) + 1)  # the two are neighbours
+_plain_of: Final = attrgetter(*_PLAIN)
+_changing_of: Final = attrgetter(*_CHANGING)
 
-JOB_COLUMNS: Final = (jobs.c.state, *(jobs.c[name] for name in _ERROR), *(jobs.c[name] for name in _PLAIN))
+JOB_COLUMNS: Final = statements.columns_text((*_TOLD, *_PLAIN))
+
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of params, saved states and results read at a time: a thousand jobs of 1 MiB must not meet in memory."""
+
+
+def fitting(sizes: Iterable[tuple[str, int]]) -> list[str]:
+    """The ids of the first jobs, as many as :data:`PAGE_BYTES` hold, but one at least."""
+    total = 0
+    ids: list[str] = []
+    for job, size in sizes:
+        total += size
+        if total > PAGE_BYTES and ids:
+            break
+        ids.append(job)
+    return ids
 
 
 def job_of(row: Any) -> Job:
     """The job in a row of :data:`JOB_COLUMNS`."""
-    state, code, message, *plain = row
+    state, code, message, cancel_requested, recorded, *plain = row
     return Job(
         state=State(state),
         error=None if code is None else Problem(code, message or ""),
+        cancel_requested=bool(cancel_requested),  # SQLite has numbers
+        recorded=bool(recorded),
         **dict(zip(_PLAIN, plain, strict=True)),
     )
 
 
 def values_of(job: Job) -> dict[str, Any]:
     """All columns of a job."""
-    values = {name: getattr(job, name) for name in _PLAIN}
+    values: dict[str, Any] = dict(zip(_PLAIN, _plain_of(job), strict=True))
     values["state"] = job.state.value
+    values["cancel_requested"], values["recorded"] = job.cancel_requested, job.recorded
     values["error_code"], values["error_message"] = _error(job)
     return values
 
 
 def _columns_of(job: Job) -> tuple[Any, ...]:
     """All columns of a job, in the order of the table."""
-    values = values_of(job)
-    return tuple([values[name] for name in _ALL])
+    values = list(_row_of(job))
+    values[_STATE_AT] = job.state.value
+    values[_ERROR_AT] = _error(job)
+    return tuple(values)
 
 
 def _error(job: Job) -> tuple[str | None, str | None]:
@@ -63,10 +91,9 @@ def _error(job: Job) -> tuple[str | None, str | None]:
 def changed(before: Job, after: Job) -> dict[str, Any]:
     """The columns in which ``after`` differs."""
     values: dict[str, Any] = {}
-    for name in _CHANGING:
-        value = getattr(after, name)
-        if value is not getattr(before, name) and value != getattr(before, name):
-            values[name] = value.value if name == "state" else value
+    for name, old, new in zip(_CHANGING, _changing_of(before), _changing_of(after), strict=True):
+        if new is not old and new != old:
+            values[name] = new.value if name == "state" else new
     if after.error != before.error:
         values["error_code"], values["error_message"] = _error(after)
     return values
@@ -79,9 +106,10 @@ def given_ids(transaction: Transaction, ids: Iterable[str]) -> FromClause:
 
 def find(transaction: Transaction, ids: Iterable[str]) -> dict[str, Job]:
     """The jobs with these ids, as they stand, unlocked."""
-    given = given_ids(transaction, ids)
-    found = transaction.execute(select(*JOB_COLUMNS).where(jobs.c.id.in_(select(given.c.id))))
-    return {job.id: job for job in map(job_of, found)}
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    return {job.id: job for job in map(job_of, statements.found(transaction, JOB_COLUMNS, wanted))}
 
 
 def locked(transaction: Transaction, ids: Iterable[str]) -> dict[str, Job]:
@@ -89,13 +117,7 @@ def locked(transaction: Transaction, ids: Iterable[str]) -> dict[str, Job]:
 
     Always locked in the order of the ids, so that two groups never wait for one another.
     """
-    given = given_ids(transaction, ids)
-    of_given = select(given.c.id)
-    parents = select(jobs.c.parent).where(jobs.c.id.in_(of_given), jobs.c.parent != "")
-    query: Select[Any] = select(*JOB_COLUMNS).where(jobs.c.id.in_(of_given.union(parents)))
-    if transaction.dialect.name == "postgresql":
-        query = query.order_by(jobs.c.id).with_for_update(key_share=True)
-    return {job.id: job for job in map(job_of, transaction.execute(query))}
+    return {job.id: job for job in map(job_of, statements.locked(transaction, JOB_COLUMNS, sorted(ids)))}
 
 
 def insert_jobs(transaction: Transaction, made: Sequence[Job]) -> None:
@@ -131,45 +153,36 @@ def outbox_row(row: Any) -> OutboxRow:
     )
 
 
-def delete_calls(transaction: Transaction, of_jobs: Iterable[str]) -> None:
-    """Take back the job messages of these jobs that are still in the outbox."""
-    given = given_ids(transaction, sorted(of_jobs))
-    transaction.execute(delete(outbox).where(outbox.c.job.in_(select(given.c.id)), outbox.c.exchange == JOBS))
-
-
-def _numbers(transaction: Transaction, count: int) -> Sequence[int]:
-    """The next numbers of the outbox, ascending. Asked for beforehand, because INSERT with RETURNING promises no order
-    (SQLAlchemy falls back to a statement for each row on SQLite)."""
-    if transaction.dialect.name == "postgresql":
-        taken = text("SELECT nextval(pg_get_serial_sequence('outbox', 'id')) FROM generate_series(1, :count)")
-        return sorted(transaction.execute(taken, {"count": count}).scalars())
-    # Nobody else writes meanwhile, and AUTOINCREMENT counts on from the highest number that was ever given.
-    last = text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'")
-    first = transaction.execute(last).scalar_one() + 1
-    return range(first, first + count)
-
-
-def insert_postings(transaction: Transaction, postings: Sequence[tuple[Posting, int]]) -> list[OutboxRow]:
-    """Put postings, each with its due time in ms, into the outbox; their rows, numbered in the order given."""
+def insert_postings(
+    transaction: Transaction,
+    postings: Sequence[tuple[Posting, int]],
+    then: Callable[[Sequence[OutboxRow]], None],
+) -> None:
+    """Put postings, each with its due time in ms, into the outbox; ``then`` is told their rows, numbered in the order
+    given, before the transaction ends."""
     if not postings:
-        return []
-    numbers = _numbers(transaction, len(postings))
-    insert_rows(
-        transaction,
-        outbox,
-        [
-            (number, due_ms, posting.job, posting.exchange, posting.key, 0, to_bytes(posting.message))
-            for number, (posting, due_ms) in zip(numbers, postings, strict=True)
-        ],
-    )
-    return [
-        OutboxRow(
-            id=number,
-            due_ms=due_ms,
-            job=posting.job,
-            exchange=posting.exchange,
-            key=posting.key,
-            message=numbered(posting.message, posting.exchange, number),
+        return
+
+    def inserted(numbers: Sequence[int]) -> None:
+        then(
+            [
+                OutboxRow(
+                    id=number,
+                    due_ms=due_ms,
+                    job=posting.job,
+                    exchange=posting.exchange,
+                    key=posting.key,
+                    message=numbered(posting.message, posting.exchange, number),
+                )
+                for number, (posting, due_ms) in zip(numbers, postings, strict=True)
+            ]
         )
-        for number, (posting, due_ms) in zip(numbers, postings, strict=True)
-    ]
+
+    statements.insert_postings(
+        transaction,
+        [
+            (due_ms, posting.job, posting.exchange, posting.key, 0, to_bytes(posting.message))
+            for posting, due_ms in postings
+        ],
+        inserted,
+    )

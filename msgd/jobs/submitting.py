@@ -30,7 +30,7 @@ def checked(submission: Submission) -> Submission:
         )
     for name in ("type", "owner", "key", "reply_to", "correlation_id", "traceparent", "parent"):
         value = getattr(submission, name)
-        if storable(value) != value:
+        if value and storable(value) != value:
             raise InvalidInput(f"{name} holds a NUL or an unpaired surrogate", where=name)
     return submission
 

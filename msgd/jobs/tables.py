@@ -108,6 +108,7 @@ job_types = Table(
     Column("summary", Text, nullable=False),
     Column("schema", LargeBinary, nullable=False),
     Column("results", LargeBinary, nullable=False),  # JSON
+    Column("needs", LargeBinary, nullable=False, server_default=text("'[]'")),  # JSON
     Column("paused", Boolean, nullable=False, server_default=false()),
 )
 

@@ -12,7 +12,7 @@ from msgd.database import Transaction
 from msgd.database.bulk import insert
 from msgd.errors import NotFound
 from msgd.jobs.core import Core
-from msgd.jobs.interface import TypeInfo
+from msgd.jobs.interface import Need, TypeInfo
 from msgd.jobs.tables import job_types
 
 _COLUMNS: Final = (
@@ -20,6 +20,7 @@ _COLUMNS: Final = (
     job_types.c.summary,
     job_types.c.schema,
     job_types.c.results,
+    job_types.c.needs,
     job_types.c.paused,
 )
 
@@ -32,6 +33,7 @@ class Types(Core):
             "summary": info.summary,
             "schema": info.schema,
             "results": msgspec.json.encode(info.results),
+            "needs": msgspec.json.encode(info.needs),
         }
 
         def change(transaction: Transaction) -> None:
@@ -62,5 +64,6 @@ def _info(row: Any) -> TypeInfo:
         summary=row.summary,
         schema=row.schema,
         results=msgspec.json.decode(row.results, type=tuple[str, ...]),
+        needs=msgspec.json.decode(row.needs, type=tuple[Need, ...]),
         paused=row.paused,
     )

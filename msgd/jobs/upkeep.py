@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, tuple_
 
 from msgd.broker.topology import JOBS
 from msgd.database import Transaction
-from msgd.database.bulk import rows_of
-from msgd.jobs import rows, transitions
+from msgd.jobs import rows, statements, transitions
 from msgd.jobs.batch import Batch
 from msgd.jobs.core import Core
-from msgd.jobs.interface import ENDED, Job, Reply, State
+from msgd.jobs.interface import Job, OutboxRow, Reply, State
 from msgd.jobs.submitting import KEY_PERIOD_MS
 from msgd.jobs.tables import dead_letters, job_keys, jobs, outbox
 from msgd.jobs.transitions import FRESH_MS, Input, Move
@@ -24,6 +24,8 @@ PAGE: Final = 500
 """Jobs in one transaction of an upkeep that may concern all of them."""
 
 _JOB_TOPIC: Final = "job."
+
+_WORD: Final = re.compile(rb"[\w-]+")
 
 
 class Upkeep(Core):
@@ -69,27 +71,66 @@ class Upkeep(Core):
         self, transaction: Transaction, recorded: Sequence[Recorded], given: Sequence[Event] = ()
     ) -> Sequence[Reply]:
         events = [one.event for one in recorded]
-        _delete_outbox(transaction, {event.outbox for event in (*events, *given) if event.outbox is not None})
+        numbers = {event.outbox for event in (*events, *given) if event.outbox is not None}
         of_jobs = [event for event in events if event.topic.startswith(_JOB_TOPIC) and event.run is not None]
         ends = {(event.topic.removeprefix(_JOB_TOPIC), event.run or 0) for event in of_jobs if event.type in ENDS}
-        _mark_recorded(transaction, ends)
-        return _replies(transaction, {event.topic.removeprefix(_JOB_TOPIC) for event in of_jobs})
+        concerned = {event.topic.removeprefix(_JOB_TOPIC) for event in of_jobs}
+        if not (numbers or concerned):
+            return []
+        wanted: list[Reply] = []
+        statements.settle(
+            transaction,
+            sorted(numbers),
+            sorted(ends),
+            sorted(concerned),
+            then=lambda found: wanted.extend(Reply(*row) for row in found),
+        )
+        return wanted
+
+    async def recorded(self, rows: Sequence[OutboxRow]) -> bool:
+        left = select(outbox.c.id).where(outbox.c.id.in_([row.id for row in rows])).limit(1)
+        return not await self._database.read(partial(_ids, left))
+
+    async def mentioned(self, words: Collection[str]) -> set[str]:
+        return await self._database.read(partial(_mentioned, {word.encode("ascii") for word in words}))
 
     async def purge(self, ended_before_ms: int, *, limit: int = PAGE) -> Sequence[str]:
-        def change(transaction: Transaction) -> Sequence[str]:
+        def change(transaction: Transaction) -> tuple[list[str], bool]:
             # What is not recorded has something in the outbox still to say.
             old = select(jobs.c.id).where(jobs.c.ended_ms < ended_before_ms, jobs.c.recorded).limit(limit)
             if transaction.dialect.name == "postgresql":
                 old = old.with_for_update(skip_locked=True)
-            gone = sorted(transaction.execute(old).scalars())
+            found = set(transaction.execute(old).scalars())
+            left: set[str] = set().union(*(forget(transaction, found) for forget in self._forget))
+            gone = sorted(found - left)
             given = rows.given_ids(transaction, gone)
             transaction.execute(delete(jobs).where(jobs.c.id.in_(select(given.c.id))))
             forgotten_ms = self._now_ms() - KEY_PERIOD_MS
             transaction.execute(delete(job_keys).where(job_keys.c.created_ms <= forgotten_ms))
             transaction.execute(delete(dead_letters).where(dead_letters.c.time_ms < ended_before_ms))
-            return gone
+            return gone, bool(left)
 
-        return await self._database.write(change)
+        while True:
+            gone, more = await self._database.write(change)
+            if gone or not more:
+                return gone
+
+
+def _mentioned(wanted: set[bytes], transaction: Transaction) -> set[str]:
+    """All in one snapshot: a job whose state changes meanwhile is not passed over."""
+    found: set[bytes] = set()
+    place = tuple_(jobs.c.state, jobs.c.id)  # as their index has them
+    sizes = select(jobs.c.id, func.length(jobs.c.params), jobs.c.state).where(jobs.c.ended_ms.is_(None))
+    after = ("", "")
+    while found < wanted:
+        page = transaction.execute(sizes.where(place > after).order_by(jobs.c.state, jobs.c.id).limit(PAGE)).all()
+        if not page:
+            break
+        ids = rows.fitting((id_, size) for id_, size, _ in page)
+        after = (page[len(ids) - 1].state, ids[-1])
+        for params in transaction.execute(select(jobs.c.params).where(jobs.c.id.in_(ids))).scalars():
+            found |= wanted.intersection(_WORD.findall(params))
+    return {word.decode("ascii") for word in found}
 
 
 def _ids(query: Select[Any], transaction: Transaction) -> Sequence[str]:
@@ -102,40 +143,3 @@ def _moving(page: Iterable[str], transition: Callable[[Job, int], Move | None]) 
         return sum(batch.apply(transition(job, batch.now_ms)) is not None for job in found if job is not None)
 
     return act
-
-
-def _delete_outbox(transaction: Transaction, numbers: set[int]) -> None:
-    if numbers:
-        given = rows_of(transaction, {"id": BigInteger()}, [(number,) for number in sorted(numbers)])
-        transaction.execute(delete(outbox).where(outbox.c.id.in_(select(given.c.id))))
-
-
-def _mark_recorded(transaction: Transaction, ends: set[tuple[str, int]]) -> None:
-    """Mark these ended runs, if they are still the present ones of their jobs."""
-    if not ends:
-        return
-    given = rows_of(transaction, {"id": Text(), "run": BigInteger()}, sorted(ends))
-    if transaction.dialect.name == "postgresql":  # in the order in which everybody locks them
-        transaction.execute(
-            select(jobs.c.id)
-            .where(jobs.c.id.in_(select(given.c.id)))
-            .order_by(jobs.c.id)
-            .with_for_update(key_share=True)
-        )
-    transaction.execute(
-        update(jobs)
-        .where(jobs.c.id == given.c.id, jobs.c.run == given.c.run, jobs.c.state.in_(list(ENDED)))
-        .values(recorded=True)
-    )
-
-
-def _replies(transaction: Transaction, of_jobs: set[str]) -> Sequence[Reply]:
-    if not of_jobs:
-        return []
-    given = rows.given_ids(transaction, sorted(of_jobs))
-    wanted: Any = transaction.execute(
-        select(jobs.c.id, jobs.c.reply_to, jobs.c.correlation_id).where(
-            jobs.c.id.in_(select(given.c.id)), jobs.c.reply_to != ""
-        )
-    )
-    return [Reply(*row) for row in wanted]

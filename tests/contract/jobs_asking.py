@@ -2,22 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from msgd.broker.topology import JOBS
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from msgd.broker.topology import EVENTS, JOBS
+from msgd.database import Transaction
 from msgd.errors import InvalidInput, NotFound
+from msgd.jobs.batch import LEASE_MS
 from msgd.jobs.interface import (
     JobFilter,
+    OutboxRow,
     Problem,
     State,
     Submission,
 )
+from msgd.jobs.sql import SqlJobs
+from msgd.messages.events import Event
 from msgd.messages.jobs import HIGH, JobMessage
 from tests.contract.jobs_base import DAY_S, JobsBase
 
 
 class AskingContract(JobsBase):
     """The part about submit, adopt, show, list."""
+
+    async def test_submit_within(self) -> None:
+        """Jobs may be made in somebody's own transaction: with what else it writes, or not at all; known ones once."""
+        await self.database.write(lambda transaction: transaction.execute(text("CREATE TABLE notes (note INTEGER)")))
+        wanted = [Submission(type="mail", params=b"{}", id=name) for name in ("a", "b", "a")]
+        later = Submission(type="mail", params=b"{}", id="c", not_before_ms=self.now_ms + 1000)
+
+        def change(transaction: Transaction, *, spoil: bool = False) -> Sequence[OutboxRow]:
+            transaction.execute(text("INSERT INTO notes VALUES (1)"))
+            rows = self.jobs.submit_within(transaction, [*wanted, later])
+            if spoil:
+                raise LookupError("on purpose")
+            return rows
+
+        await self.raises(LookupError, self.database.write(partial(change, spoil=True)))
+        self.assertEqual((await self.rows(), await self.jobs.list(JobFilter())), ([], []))
+        rows = await self.database.write(change)
+        self.assertEqual(sorted(row.job for row in rows), ["a", "b"])
+        self.assertEqual(self.posted, [])
+        self.jobs.post(rows)
+        self.assertEqual(self.posted, list(rows))
+        self.assertEqual(await self.database.write(change), [])
+        self.assertEqual([await self.calls(job) for job in "abc"], [1, 1, 1])
+        bad = Submission(type="mail", params=b"{}", id="a b")
+        await self.raises(InvalidInput, self.database.write(lambda one: self.jobs.submit_within(one, [bad])))
+
+    async def test_tell_within(self) -> None:
+        """Events may be told in somebody's own transaction: with what else it writes, or not at all; in their order,
+        each leased to its writer and naming its row."""
+        await self.database.write(lambda transaction: transaction.execute(text("CREATE TABLE notes (note INTEGER)")))
+        events = [
+            Event(topic="user.ann", type="told", id=f"e{number}", source="s", time_ms=number, data=b'{"a":"\xc3\xa9"}')
+            for number in range(3)
+        ]
+
+        def change(transaction: Transaction, *, spoil: bool = False) -> Sequence[OutboxRow]:
+            transaction.execute(text("INSERT INTO notes VALUES (1)"))
+            rows = self.jobs.tell_within(transaction, events)
+            if spoil:
+                raise LookupError("on purpose")
+            return rows
+
+        await self.raises(LookupError, self.database.write(partial(change, spoil=True)))
+        self.assertEqual(await self.rows(), [])
+        rows = await self.database.write(change)
+        self.assertEqual(await self.rows(), [("", EVENTS, "user.ann")] * 3)
+        self.assertEqual([row.due_ms - self.now_ms for row in rows], [LEASE_MS] * 3)
+        self.assertEqual(self.posted, [])
+        self.jobs.post(rows)
+        self.assertEqual([replace(event, outbox=None) for event in self.events()], events)
+        self.assertEqual([event.outbox for event in self.events()], [row.id for row in rows])
+        self.assertEqual(list(await self.outbox.take(lease_ms=1, limit=9)), [])
+        self.clock.advance(LEASE_MS / 1000)
+        self.assertEqual(
+            [(row.id, row.message) for row in await self.outbox.take(lease_ms=1, limit=9)],
+            [(row.id, row.message) for row in rows],
+        )
+        await self.record(self.events())
+        self.assertEqual(await self.rows(), [])
+        self.assertEqual(await self.database.write(lambda transaction: self.jobs.tell_within(transaction, [])), [])
+
+    async def test_recorded(self) -> None:
+        """Told events are known to be recorded when all of them are."""
+        events = [Event(topic="user.ann", type="told", id=f"e{n}", source="s", time_ms=n, data=b"{}") for n in range(3)]
+        rows = await self.database.write(lambda transaction: self.jobs.tell_within(transaction, events))
+        self.jobs.post(rows)
+        self.assertFalse(await self.jobs.recorded(rows))
+        await self.record(self.events()[:2])
+        self.assertEqual([await self.jobs.recorded([row]) for row in rows], [True, True, False])
+        self.assertFalse(await self.jobs.recorded(rows))
+        await self.record(self.events()[2:])
+        self.assertTrue(await self.jobs.recorded(rows))
+        self.assertTrue(await self.jobs.recorded([]))
+
+    async def test_tell_within_of_a_process_without_a_publisher(self) -> None:
+        """Nobody leases what it tells: it is due at once, for whoever sweeps."""
+        jobs = SqlJobs(self.database, clock=self.clock)
+        event = Event(topic="user.ann", type="told", id="e", source="s", time_ms=1, data=b"{}")
+        rows = await self.database.write(lambda transaction: jobs.tell_within(transaction, [event]))
+        jobs.post(rows)
+        self.assertEqual([row.id for row in await self.outbox.take(lease_ms=1, limit=9)], [row.id for row in rows])
 
     async def test_submit(self) -> None:
         """A submitted job is queued, and its call stands in the outbox, leased to its writer, who is told of it."""
@@ -132,6 +223,13 @@ class AskingContract(JobsBase):
         self.assertEqual(await listed(state=State.DONE), [made[2]])
         self.assertEqual(await listed(state=State.RUNNING), [])
         self.assertEqual(len(await listed(state=State.QUEUED)), 4)
+
+    async def test_list_of_children(self) -> None:
+        """The children of a job are listed, and no others; or those that are nobody's."""
+        parent = await self.parent_of("c1", "c2")
+        other = await self.parent_of("c3")
+        for which, names in ((parent.id, {"c1", "c2"}), ("c1", set()), ("", {parent.id, other.id})):
+            self.assertEqual({job.id for job in await self.jobs.list(JobFilter(parent=which))}, names)
 
     async def test_list_of_large_jobs(self) -> None:
         """A page is bounded in bytes too, with one job at least; the next one goes on where it ended."""

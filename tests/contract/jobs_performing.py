@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from sqlalchemy import func, select, text
 
 from msgd.broker.topology import JOBS
@@ -73,6 +75,50 @@ class PerformingContract(JobsBase):
         await self.raises(Superseded, self.jobs.save(claimed.claim, b"2", self.note))
         self.assertEqual(await self.notes(), 1)
         self.assertEqual(len(self.posted), 1)
+
+    async def test_save_for_later(self) -> None:
+        """A save may put its continuation off: nobody is called before, whatever is revived or refilled meanwhile, and
+        the job is shown as running."""
+        claimed = await self.claimed()
+        await self.jobs.save(claimed.claim, b"1", delay_s=90)
+        job = await self.jobs.get(claimed.job.id)
+        self.assertEqual((job.slice, job.attempt, job.saved, job.not_before_ms), (1, 0, b"1", self.now_ms + 90_000))
+        self.assertEqual((job.state, job.shown_state, job.heartbeat_ms), (State.QUEUED, State.RUNNING, None))
+        self.assertEqual([one.id for one in await self.jobs.list(JobFilter(state=State.RUNNING))], [job.id])
+        self.assertEqual(self.posted, [])
+        self.clock.advance(89.9)
+        self.assertEqual((await self.jobs.revive(), await self.jobs.refill()), (0, 0))
+        self.assertEqual(await self.outbox.take(lease_ms=1, limit=9), [])
+        self.clock.advance(0.2)
+        [row] = await self.outbox.take(lease_ms=1, limit=9)
+        self.assertEqual((row.key, row.message.headers["msgd-slice"]), ("crawl.more", 1))
+        again = await self.claimed(job)
+        await self.jobs.save(again.claim, b"2")
+        self.assertIs((await self.jobs.get(job.id)).not_before_ms, None, "what it waited for is over")
+
+    async def test_cancel_of_what_is_for_later(self) -> None:
+        """A job that has put itself off ends at once when it is cancelled, and is not called any more."""
+        claimed = await self.claimed()
+        await self.jobs.save(claimed.claim, b"1", delay_s=90)
+        self.assertIs((await self.jobs.cancel(claimed.job.id)).state, State.CANCELLED)
+        self.assertEqual(self.said(), [("cancelled", 2, {})])
+        self.assertEqual(await self.calls(claimed.job.id), 0)
+
+    async def test_refill_of_what_is_for_later(self) -> None:
+        """If even the row of its continuation was lost, a refill writes one that is due when it was to be."""
+        claimed = await self.claimed()
+        await self.jobs.save(claimed.claim, b"1", delay_s=90)
+        await self.database.write(lambda transaction: transaction.execute(text("DELETE FROM outbox")))
+        self.assertEqual((await self.jobs.refill(), self.posted), (1, []))
+        self.assertEqual(await self.outbox.next_due_ms(), self.now_ms + 90_000)
+
+    async def test_later_than_ever(self) -> None:
+        """A pause of less than nothing, of more than a year, or of no number is refused; the claim stays."""
+        claimed = await self.claimed()
+        for delay_s in (-1.0, 366 * 86400.0 + 1, float("inf"), float("nan")):
+            error = await self.raises(InvalidInput, self.jobs.save(claimed.claim, b"1", delay_s=delay_s))
+            self.assertEqual(cast(InvalidInput, error).where, "after_s")
+        await self.jobs.save(claimed.claim, b"1")
 
     async def test_superseded_changes_nothing(self) -> None:
         """Whoever lost the claim can neither save, retry, wait nor end, and posts nothing."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import text
 
 from msgd.broker.topology import EVENTS
+from msgd.database import Transaction
 from msgd.errors import NotFound
+from msgd.jobs import rows, upkeep
 from msgd.jobs.interface import (
     Beat,
     BeatAnswer,
     ClaimRequest,
     JobFilter,
+    Need,
     Refusal,
     State,
     Submission,
     TypeInfo,
 )
+from msgd.jobs.sql import SqlJobs
 from msgd.messages.envelope import Message
 from msgd.messages.events import Event
 from tests.contract.jobs_base import DAY_S, JobsBase
@@ -133,11 +138,62 @@ class UpkeepContract(JobsBase):
         keys = text("SELECT count(*) FROM job_keys")
         self.assertEqual(await self.database.read(lambda transaction: transaction.execute(keys).scalar_one()), 0)
 
+    async def test_purge_of_jobs_of_which_much_is_kept(self) -> None:
+        """What a program keeps of them goes first, step by step; a job stays until its rows are gone."""
+        ended = []
+        for _ in range(2):
+            job = await self.claimed()
+            self.posted.clear()
+            await self.jobs.end(job.claim, State.DONE)
+            await self.record(self.events())
+            ended.append(job.job.id)
+        self.clock.advance(2 * DAY_S)
+        kept = {ended[0]: 3, ended[1]: 0}
+
+        def forget(_: Transaction, jobs: Collection[str]) -> set[str]:
+            left = {job for job in jobs if kept[job]}
+            kept.update({job: kept[job] - 1 for job in left})
+            return left
+
+        jobs = SqlJobs(self.database, clock=self.clock, forget=[forget])
+        before_ms = self.now_ms - int(DAY_S * 1000)
+        self.assertEqual(await jobs.purge(before_ms), [ended[1]])
+        self.assertEqual([job.id for job in await jobs.list(JobFilter())], [ended[0]])
+        self.assertEqual(await jobs.purge(before_ms), [ended[0]])
+        self.assertEqual((await jobs.purge(before_ms), kept[ended[0]]), ([], 0))
+
+    async def test_mentioned(self) -> None:
+        """Words in params of jobs that have not ended, in whatever state; not parts of words, and nothing else's."""
+        words = ["aa-1", "bb_2", "cc", "dd", "ee", "ff"]
+        queued = b'{"a": ["x", {"upload": "aa-1"}], "b": "/uploads/bb_2/original"}'
+        await self.jobs.submit(Submission(type="mail", params=queued))
+        await self.jobs.submit(Submission(type="mail", params=b'{"to": "ccc", "x": "xdd", "ee": 1}'))
+        ended = await self.jobs.submit(Submission(type="mail", params=b'{"x": "ff"}'))
+        self.assertEqual(await self.jobs.mentioned(words), {"aa-1", "bb_2", "ee", "ff"})
+        await self.jobs.cancel(ended.job.id)
+        self.assertEqual(await self.jobs.mentioned(words), {"aa-1", "bb_2", "ee"})
+        self.assertEqual(await self.jobs.mentioned([]), set())
+
+    async def test_mentioned_by_many(self) -> None:
+        """Of more jobs, and larger ones, than are read at a time, each is looked at."""
+        self.patch(rows, "PAGE_BYTES", 2000)
+        self.patch(upkeep, "PAGE", 7)
+        many = [b'{"x": "word%d", "y": "%s"}' % (number, b"z" * 100 * (number % 9)) for number in range(60)]
+        await self.all(*(self.jobs.submit(Submission(type="mail", params=params)) for params in many))
+        words = {f"word{number}" for number in range(60)}
+        self.assertEqual(await self.jobs.mentioned({*words, "other"}), words)
+
     # -- types --------------------------------------------------------------------------------------------------------
 
     async def test_types(self) -> None:
         """What workers announce is listed; a pause stays when the type is announced again."""
-        crawl = TypeInfo(name="crawl", summary="Crawl a site", schema=b'{"type":"object"}', results=("result", "page"))
+        crawl = TypeInfo(
+            name="crawl",
+            summary="Crawl a site",
+            schema=b'{"type":"object"}',
+            results=("result", "page"),
+            needs=(Need("publish", "topic"),),
+        )
         await self.jobs.announce(TypeInfo(name="mail"))
         await self.jobs.announce(crawl)
         self.assertEqual(await self.jobs.types(), [crawl, TypeInfo(name="mail")])

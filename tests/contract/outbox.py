@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgd.broker.topology import EVENTS, JOBS
+from msgd.jobs import outbox_sql
 from msgd.jobs.interface import Job, OutboxRow, Problem, State, Submission
 from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
@@ -35,6 +36,14 @@ class OutboxContract(JobsBase):
         self.assertEqual(await self.take(), [])
         self.clock.advance(LEASE_S)
         self.assertEqual([row.job for row in await self.take()], made)
+
+    async def test_large(self) -> None:
+        """Large messages are taken a few at a time, and one in any case."""
+        made = [(await self.left(params=b'"%s"' % (b"x" * 400))).id for _ in range(3)]
+        self.patch(outbox_sql, "TAKEN_BYTES", 1200)
+        self.assertEqual([row.job for row in await self.take()], made[:2])
+        self.patch(outbox_sql, "TAKEN_BYTES", 100)
+        self.assertEqual([row.job for row in await self.take()], made[2:])
 
     async def test_taken_as_written(self) -> None:
         """A row has the message that was posted; that of an event names the row."""

@@ -17,7 +17,7 @@ from msgd.jobs.outbox import AGAIN_MS, EVENTS_S, GRACE_S, LEASE_MS, Publisher
 from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
 from msgd.messages.envelope import Message
-from tests.contract.broker import Inbox
+from tests.contract.broker_base import Inbox
 from tests.contract.jobs_base import JobsBase
 
 LEASE_S = LEASE_MS / 1000
@@ -270,7 +270,7 @@ class PublisherTests(JobsBase, TestCase):
         """What is more than may be held in memory stays in the table, and goes out when there is room."""
         self.patch(self.publisher, "_full", lambda room=0: True)
         job = await self.submit()
-        self.publisher._full = lambda room=0: False  # type: ignore[method-assign]
+        self.patch(self.publisher, "_full", lambda room=0: False)
         later = OutboxRow(
             id=999, due_ms=self.now_ms + LEASE_MS, job=job.id, exchange=EVENTS, key="job.x", message=Message(body=b"")
         )
