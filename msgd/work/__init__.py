@@ -22,6 +22,7 @@
 ================  =========================================================================
 """
 
+from msgd.jobs.interface import Need
 from msgd.work.functions import FunctionWorker, job
 from msgd.work.interface import Context, Continue, Done, Failed, JobType, Outcome, Retry, Wait, Worker
 
@@ -32,6 +33,7 @@ __all__ = [
     "Failed",
     "FunctionWorker",
     "JobType",
+    "Need",
     "Outcome",
     "Retry",
     "Wait",

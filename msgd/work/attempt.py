@@ -89,7 +89,7 @@ async def perform(attempt: Attempt, context: AttemptContext[Any]) -> Outcome:
         return await attempt.worker.perform(context)
     except (CancelledError, Superseded):
         raise
-    except Exception as error:
+    except Exception as error:  # of a worker, which may be anybody's
         return outcome_of(error, attempt.job)
 
 
@@ -114,7 +114,7 @@ async def settle(
         await _change(attempt, outcome, means, progress)
     except (CancelledError, Superseded):
         raise
-    except Exception as error:
+    except Exception as error:  # of the outcome's own ``write``, or of a result that is no JSON
         await _change(attempt, outcome_of(error, attempt.job), means, progress)
 
 
@@ -127,9 +127,9 @@ async def _change(attempt: Attempt, outcome: Outcome | Cancelled, means: Means, 
             await wait_out(
                 means.clock, lambda: jobs.end(claim, State.DONE, result=body, write=write, progress=progress)
             )
-        case Continue(state, write):
+        case Continue(state, write, pause_s):
             body = encode(state, where="state")
-            await wait_out(means.clock, lambda: jobs.save(claim, body, write, progress=progress))
+            await wait_out(means.clock, lambda: jobs.save(claim, body, write, delay_s=pause_s, progress=progress))
         case Wait(children, state, write):
             body = encode(state, where="state")
             await wait_out(means.clock, lambda: jobs.wait(claim, children, body, write, progress=progress))

@@ -16,9 +16,10 @@ from msgd.database import Transaction
 from msgd.errors import InvalidInput, Superseded, TooLarge
 from msgd.jobs.interface import Claim, Job, Jobs
 from msgd.messages import json
-from msgd.messages.events import ENDS, PROGRESS, RETRYING, STARTED, Event, event_id
-from msgd.messages.limits import BODY_BYTES, TYPE_BYTES
-from msgd.messages.topics import job_topic
+from msgd.messages.envelope import Message
+from msgd.messages.events import ENDS, PROGRESS, RETRYING, STARTED, TRANSIENT, Event, event_id
+from msgd.messages.limits import BODY_BYTES, ID_BYTES, TYPE_BYTES
+from msgd.messages.topics import check_topic, job_topic
 from msgd.messages.wire import event_to_message
 from msgd.work.emitter import Emitter
 from msgd.work.once import Once
@@ -41,6 +42,21 @@ def encode(value: Any, *, where: str) -> bytes:
     if len(body) > BODY_BYTES:
         raise TooLarge(f"{where} has {len(body)} bytes as JSON; the limit is {BODY_BYTES}", where=where)
     return body
+
+
+def _others_topic(topic: str) -> str:
+    """The topic, if a worker may publish there; raises InvalidInput."""
+    if check_topic(topic).partition(".")[0] == "job":
+        raise InvalidInput(f"a worker does not publish on {topic}: on its own job's topic it emits", where="topic")
+    return topic
+
+
+def _bounded(text: str, most: int, *, where: str) -> str:
+    """The text, if an event can have it as its type or id; raises InvalidInput."""
+    encoded = text.encode("utf-8", "replace")
+    if not 0 < len(encoded) <= most or "\0" in text or encoded.decode() != text:
+        raise InvalidInput(f"an event cannot have the {where} {text[:most]!r}", where=where)
+    return text
 
 
 class AttemptContext(Generic[P]):
@@ -94,17 +110,35 @@ class AttemptContext(Generic[P]):
 
     def emit(self, type_: str, data: Any, *, key: str = "") -> Deferred[None]:
         try:
-            if type_ in OURS or not 0 < len(type_.encode()) <= TYPE_BYTES:
-                raise InvalidInput(f"a worker cannot emit {type_[:TYPE_BYTES]!r}", where="type")
-            return self._publish(type_, encode(data, where=type_), key)
+            if type_ in OURS:
+                raise InvalidInput(f"a worker cannot emit {type_!r}: msgd does", where="type")
+            type_ = _bounded(type_, TYPE_BYTES, where="type")
+            return self._emitter.emit(self._message(type_, encode(data, where=type_), key))
+        except InvalidInput as error:
+            return fail(error)
+
+    def publish(self, topic: str, type_: str, data: Any, *, id_: str) -> Deferred[None]:
+        try:
+            if type_ in TRANSIENT:
+                raise InvalidInput(f"a worker cannot publish {type_!r}: msgd does", where="type")
+            event = Event(
+                topic=_others_topic(topic),
+                type=_bounded(type_, TYPE_BYTES, where="type"),
+                id=_bounded(id_, ID_BYTES, where="id"),
+                source=self.job.type,
+                time_ms=self._now_ms(),
+                data=encode(data, where=type_),
+            )
+            return self._emitter.emit(event_to_message(event), topic=topic)
         except InvalidInput as error:
             return fail(error)
 
     def progress(self, **fields: Any) -> None:
         self._progress.show(fields)
 
-    async def checkpoint(self, write: Callable[[Transaction], T]) -> T:
-        await self._emitter.flush()
+    async def checkpoint(self, write: Callable[[Transaction], T], *, confirmed: bool = False) -> T:
+        if not confirmed:
+            await self._emitter.flush()
         return await self._jobs.checkpoint(self._claim, write)
 
     # -- what the runtime does ----------------------------------------------------------------------------------------
@@ -116,7 +150,7 @@ class AttemptContext(Generic[P]):
 
     def tell_started(self) -> None:
         """Emit ``started``. Nobody awaits it by itself: the next change of state does, through :meth:`settled`."""
-        self._publish(STARTED, b"{}", "")
+        self._emitter.tell(self._message(STARTED, b"{}", ""))
 
     def end_slice(self) -> None:
         """Time is up before its time: the process stops, or another slice must run alone."""
@@ -133,7 +167,7 @@ class AttemptContext(Generic[P]):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
-    def _publish(self, type_: str, data: bytes, key: str) -> Deferred[None]:
+    def _message(self, type_: str, data: bytes, key: str) -> Message:
         event = Event(
             topic=self._topic,
             type=type_,
@@ -144,4 +178,4 @@ class AttemptContext(Generic[P]):
             run=self._claim.run,
             token=self._claim.token,
         )
-        return self._emitter.emit(event_to_message(event))
+        return event_to_message(event)

@@ -31,16 +31,18 @@ WAITING_BYTES: Final = 64 * 1024 * 1024
 class _Emission:
     """One event from ``emit`` to its confirm."""
 
-    __slots__ = ("message", "safe", "waiter")
+    __slots__ = ("message", "safe", "topic", "waiter")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, topic: str, message: Message, waiter: Deferred[None] | None) -> None:
+        """``waiter``: if it is cancelled, that ends the waiting; the event goes its way."""
+        self.topic = topic
         self.message = message
         self.safe = False
-        self.waiter: Deferred[None] = Deferred()  # a waiter that is cancelled stops waiting, the event goes its way
+        self.waiter = waiter
 
 
 class Emitter:
-    """Publishes the events of one topic, with a bounded number under way.
+    """Publishes the events of one attempt, on its job's topic and on others, with a bounded number under way.
 
     When the broker is lost, what was not confirmed is published again, under the same ids and in the same order, once
     it is back. An event that the broker refuses (``basic.nack``) comes after those that were under way with it.
@@ -61,18 +63,27 @@ class Emitter:
         self._flushes: list[tuple[_Emission, Deferred[None]]] = []
         self._error: Exception | None = None
 
-    def emit(self, message: Message) -> Deferred[None]:
-        """Fires when the event is safe. Fails with Overloaded over WAITING_BYTES, or with the error of :meth:`end`."""
+    def emit(self, message: Message, *, topic: str = "") -> Deferred[None]:
+        """Fires when the event is safe; ``topic``: another than the job's. Fails with Overloaded over WAITING_BYTES, or
+        with the error of :meth:`end`."""
         if self._error is not None:
             return fail(self._error)
         if self._line_bytes > WAITING_BYTES:
             return fail(Overloaded(f"{self._line_bytes} bytes of events are not safe yet: await some before the next"))
-        emission = _Emission(message)
+        waiter: Deferred[None] = Deferred()
+        self._take(_Emission(topic or self._topic, message, waiter))
+        return waiter
+
+    def tell(self, message: Message) -> None:
+        """Emit what nobody awaits by itself: :meth:`flush` does. Nothing happens after :meth:`end`."""
+        if self._error is None:
+            self._take(_Emission(self._topic, message, None))
+
+    def _take(self, emission: _Emission) -> None:
         self._line.append(emission)
-        self._line_bytes += len(message.body)
+        self._line_bytes += len(emission.message.body)
         self._unsent.append(emission)
         self._send()
-        return emission.waiter
 
     def flush(self) -> Deferred[None]:
         """Fires when all that has been emitted so far is safe. Fails with the error of :meth:`end`."""
@@ -95,7 +106,7 @@ class Emitter:
         flushes, self._flushes = self._flushes, []
         self._unsent.clear()
         for emission in line:
-            if not emission.safe:
+            if not emission.safe and emission.waiter is not None:
                 emission.waiter.errback(error)
                 emission.waiter.addErrback(_unheard)
         for _, waiter in flushes:
@@ -111,7 +122,7 @@ class Emitter:
             emission = self._unsent.popleft()
             self._under_way += 1
             self._under_way_bytes += len(emission.message.body)
-            published = self._broker.publish(EVENTS, self._topic, emission.message)
+            published = self._broker.publish(EVENTS, emission.topic, emission.message)
             published.addCallbacks(
                 self._confirmed, self._not_confirmed, callbackArgs=(emission,), errbackArgs=(emission,)
             )
@@ -129,14 +140,15 @@ class Emitter:
                 self._flushes.pop(0)[1].callback(None)
         self._send()
         self._mend()
-        emission.waiter.callback(None)
+        if emission.waiter is not None:
+            emission.waiter.callback(None)
 
     def _not_confirmed(self, failure: Failure, emission: _Emission) -> None:
         self._settled(emission)
         if self._error is not None:
             return
         if not isinstance(failure.value, Unavailable):
-            _log.failure("an event of {topic} cannot be published", failure, topic=self._topic)
+            _log.failure("an event of {topic} cannot be published", failure, topic=emission.topic)
             self.end(failure.value if isinstance(failure.value, Exception) else RuntimeError(str(failure.value)))
             return
         self._broken = True

@@ -49,6 +49,7 @@ class Floor:
         self._performing: dict[Performance, None] = {}  # in the order in which they began
         self._holding: dict[tuple[str, int], Performance] = {}
         self._stopping = False
+        self._paused: set[str] = set()
         self._awaited = Once()
         self._lanes = {
             worker.type.name: Lane(
@@ -113,8 +114,15 @@ class Floor:
         """Close the lanes of types that are paused, open the others."""
         for info in types:
             lane = self._lanes.get(info.name)
-            if lane is not None and not self._stopping:
-                await (lane.close() if info.paused else lane.open())
+            if lane is None or self._stopping:
+                continue
+            await (lane.close() if info.paused else lane.open())
+            if info.paused and info.name not in self._paused:
+                self._paused.add(info.name)
+                _log.info("jobs of type {type} are paused: no more are begun here", type=info.name)
+            elif not info.paused and info.name in self._paused:
+                self._paused.remove(info.name)
+                _log.info("jobs of type {type} go on", type=info.name)
 
     def cancel(self, job: str) -> None:
         """Stop whatever is performed of this job: its end was requested."""

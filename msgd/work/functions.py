@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from msgd.jobs.interface import Need
 from msgd.work.interface import Context, JobType, Outcome
 
 P = TypeVar("P", bound=Struct)
@@ -30,12 +31,12 @@ class FunctionWorker(Generic[P]):
 
 
 def job(
-    name: str, params: type[P], *, results: tuple[str, ...] = ("result",)
+    name: str, params: type[P], *, results: tuple[str, ...] = ("result",), needs: tuple[Need, ...] = ()
 ) -> Callable[[Callable[[Context[P]], Awaitable[Outcome]]], FunctionWorker[P]]:
     """Make the decorated function the worker of a new job type; its docstring's first line is the type's summary."""
 
     def decorate(perform: Callable[[Context[P]], Awaitable[Outcome]]) -> FunctionWorker[P]:
         summary = (perform.__doc__ or "").strip().partition("\n")[0]
-        return FunctionWorker(JobType(name, params, results, summary), perform)
+        return FunctionWorker(JobType(name, params, results, summary, needs), perform)
 
     return decorate

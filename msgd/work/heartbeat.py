@@ -73,7 +73,7 @@ class Heartbeat:
             if not self._away:
                 _log.warn("no sign of life could be given, the work goes on: {error}", error=error)
             self._away = True
-        except Exception:
+        except Exception:  # a beat left out is made up for by the next; a loop that ends kills every job
             _log.failure("the heartbeat stumbled")
         else:
             self._away = False

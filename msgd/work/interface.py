@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from msgd.database import Transaction
 from msgd.errors import InvalidParams
-from msgd.jobs.interface import Job, Submission, TypeInfo
+from msgd.jobs.interface import Job, Need, Submission, TypeInfo
 from msgd.messages import json
 
 P = TypeVar("P", bound=Struct)
@@ -33,6 +33,7 @@ class JobType(Struct, Generic[P], frozen=True):
     params: type[P]
     results: tuple[str, ...] = ("result",)
     summary: str = ""
+    needs: tuple[Need, ...] = ()  # rights of who submits one, beside ``submit:<name>``
 
     def decode(self, params: bytes) -> P:
         """The params, checked; raises InvalidParams naming the field, or NotJson.
@@ -44,7 +45,7 @@ class JobType(Struct, Generic[P], frozen=True):
     def info(self) -> TypeInfo:
         """What is announced of this type."""
         schema = json.encode(msgspec.json.schema(self.params))
-        return TypeInfo(name=self.name, summary=self.summary, schema=schema, results=self.results)
+        return TypeInfo(name=self.name, summary=self.summary, schema=schema, results=self.results, needs=self.needs)
 
 
 # -- outcomes of a slice, as values -----------------------------------------------------------------------------------
@@ -58,10 +59,15 @@ class Done(Struct, frozen=True):
 
 
 class Continue(Struct, frozen=True):
-    """The slice is over, the job goes on: ``state`` (any JSON value) is given to the next slice."""
+    """The slice is over, the job goes on: ``state`` (any JSON value) is given to the next slice.
+
+    At once, or ``after_s`` seconds from now (a year at most): until then the job is nobody's, takes no slot, and is
+    shown as running. Such a pause outlasts restarts.
+    """
 
     state: Any = None
     write: Callable[[Transaction], object] | None = None
+    after_s: float = 0.0
 
 
 class Retry(Struct, frozen=True):
@@ -118,12 +124,23 @@ class Context(Protocol[P_co]):
         claim was lost meanwhile.
         """
 
+    def publish(self, topic: str, type_: str, data: Any, *, id_: str) -> Deferred[None]:
+        """Publish an event on any topic but those of jobs; fires when it is safe, in one order with what is emitted.
+
+        ``id_`` is what tells it from all others of this job type on that topic: the same in every repeat of the step.
+        Whoever submits such a job needs a grant for it: see :attr:`JobType.needs`. Fails as ``emit`` does, and with
+        InvalidInput for what is no topic, type or id.
+        """
+
     def progress(self, **fields: Any) -> None:
         """Show how far it is (``done``, ``total`` and what else the type has); the latest wins, a few a second."""
 
-    async def checkpoint(self, write: Callable[[Transaction], T]) -> T:
+    async def checkpoint(self, write: Callable[[Transaction], T], *, confirmed: bool = False) -> T:
         """Change the worker's own tables if the claim is still current, else raise Superseded. Await the confirms of
-        the events that led here first."""
+        the events that led here first.
+
+        ``confirmed``: these were awaited by the caller, or there are none; others may be under way.
+        """
 
 
 class Worker(Protocol[P]):

@@ -6,9 +6,8 @@ from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from msgd.broker.interface import Consumer, Delivery
 from msgd.broker.topology import job_queues
@@ -20,7 +19,7 @@ from msgd.work.attempt import Limits, Means
 from msgd.work.choice import Kind, choose
 from msgd.work.interface import Worker
 from msgd.work.outage import wait_out
-from msgd.work.performance import Call
+from msgd.work.performance import Call, comes_again
 
 _log = Logger()
 
@@ -90,7 +89,7 @@ class Lane:
             return self._opening
         if not self._wanted and self._consumers:
             return Deferred.fromCoroutine(self._close())
-        return Deferred.fromCoroutine(_nothing())
+        return succeed(None)  # already as wanted
 
     async def _open(self) -> None:
         queues = job_queues(self.worker.type.name)
@@ -144,9 +143,9 @@ class Lane:
             _bury(delivery, error)
         except CancelledError:
             delivery.requeue()
-        except Exception:
+        except Exception:  # a mistake of ours: the message is kept as a dead letter, the lane goes on
             _log.failure("{job} could not be adopted", job=message.id)
-            delivery.dead("internal: it could not be adopted").addErrback(_comes_again)
+            delivery.dead("internal: it could not be adopted").addErrback(comes_again)
         else:
             delivery.ack()
 
@@ -184,13 +183,5 @@ class Lane:
             self._new += change
 
 
-async def _nothing() -> None:
-    """Already as wanted."""
-
-
 def _bury(delivery: Delivery, error: InvalidInput) -> None:
-    delivery.dead(error.reason).addErrback(_comes_again)
-
-
-def _comes_again(_: Failure) -> None:
-    """The broker was lost, so the message comes again by itself."""
+    delivery.dead(error.reason).addErrback(comes_again)

@@ -207,10 +207,11 @@ class GuardedEndpoint:
         def explain(failure: Failure) -> Failure:
             if failure.check(DNSLookupError) and guarded.refused:
                 addresses = ", ".join(guarded.refused[:4])
+                named = f"{self._host} leads to {addresses}" if addresses != self._host else addresses
                 return Failure(
                     AddressRefused(
-                        f"{self._host} leads to {addresses}: private, local and reserved addresses are not reached "
-                        "unless the configuration allows their network ([network] allow)",
+                        f"{named}: private, local and reserved addresses are not reached unless the configuration "
+                        "allows their network ([network] allow)",
                         where=self._host,
                     )
                 )

@@ -65,7 +65,7 @@ class Parts:
                 await self._starting
                 if self._phase is not _Phase.STARTING:
                     raise CancelledError  # stop came, and the start of this part did not heed its cancellation
-        except Exception:
+        except Exception:  # whatever it is: what was begun is stopped before it is told
             await self._wound_down()
             raise
         self._phase = _Phase.RUNNING
@@ -94,7 +94,7 @@ class Parts:
             part = self._begun.pop()
             try:
                 await part.stop()
-            except Exception:
+            except Exception:  # the parts below still want to be stopped
                 _log.failure("{part} did not stop as it should", part=part)
         self._phase = _Phase.STOPPED
         self._stopped.happen()

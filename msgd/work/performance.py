@@ -33,6 +33,8 @@ class Call(Struct, frozen=True):
 
 
 class _Stage(enum.IntEnum):
+    """How far a performance is; it never goes back."""
+
     CLAIMING = 1
     PERFORMING = 2  # or waiting for its turn
     CONFIRMING = 3  # its events
@@ -142,7 +144,7 @@ class Performance:
             # Nothing above raises anything else, so this is a fault of ours. The recorder buries the message: the job
             # is posted again while its claims are below poison.
             _log.failure("performing {job} failed beside its worker", job=self.call.job)
-            self._delivery.dead(f"internal: {type(error).__name__}: {error}").addErrback(_comes_again)
+            self._delivery.dead(f"internal: {type(error).__name__}: {error}").addErrback(comes_again)
         else:
             self._delivery.ack()
         finally:
@@ -214,5 +216,5 @@ class Performance:
         await settle(attempt, outcome, self._means, progress=shown)
 
 
-def _comes_again(_: Failure) -> None:
-    """The broker was lost, so the message comes again by itself."""
+def comes_again(_: Failure) -> None:
+    """What becomes of a dead letter that could not be published: the broker was lost, so the message comes again."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from msgd.broker.interface import Broker
-from msgd.clock import Clock
+from msgd.clock import Clock, milliseconds
 from msgd.jobs.interface import Jobs
 from msgd.messages.ids import IdMaker, new_id
 from msgd.work.attempt import Limits, Means
@@ -39,7 +40,7 @@ class Runner(Parts):
         grace_s: float = GRACE_S,
     ) -> None:
         """``process`` names this process in claims, unlike any other; ``limits`` gives those of a job type."""
-        means = Means(jobs, broker, clock, lambda: int(clock.seconds() * 1000), jitter)
+        means = Means(jobs, broker, clock, partial(milliseconds, clock), jitter)
         floor = Floor(workers, means, limits=limits, process=process, new_id=new_id, grace_s=grace_s)
         heartbeat = Heartbeat(jobs, clock, lambda: list(floor.performing), floor.heed)
         super().__init__([*workers, heartbeat, CancelSignals(broker, floor.cancel), floor])

@@ -12,7 +12,7 @@ from msgd.errors import Superseded
 from msgd.jobs.interface import State, Submission
 from msgd.messages.live import decode_batch
 from msgd.messages.topics import job_topic
-from msgd.work import Context, Done, Outcome, job
+from msgd.work import Context, Continue, Done, Outcome, job
 from msgd.work.cancel import cancel
 from msgd.work.once import Once
 from tests.contract.worker_ground import Count, Gate, WorkerBase
@@ -33,6 +33,31 @@ class HoldingContract(WorkerBase):
         self.assertEqual(gate.cancelled, 1)
         world.clock.advance(0.7)
         self.assertIs((await cancelled).state, State.CANCELLED)
+        self.assertEqual(world.types(id_), ["started", "cancelled"])
+        self.assertEqual(await world.left("count"), 0)
+
+    async def test_cancel_between_two_slices(self) -> None:
+        """A job that has put itself off ends in the transaction of its cancel, and is never called again."""
+        world = await self.opened()
+        paused = Once()
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            self.assertFalse(paused.happened, "called again")
+            paused.happen()
+            return Continue(after_s=5.0)
+
+        await world.runner(count)
+        id_ = await world.submit("count")
+        await paused.wait()
+
+        async def put_off() -> bool:
+            return (await world.jobs.get(id_)).slice == 1
+
+        await world.until(put_off)
+        self.assertIs((await cancel(world.jobs, world.broker, world.clock, id_)).state, State.CANCELLED)
+        await world.advance(8.0)
+        await world.ended(id_, State.CANCELLED)
         self.assertEqual(world.types(id_), ["started", "cancelled"])
         self.assertEqual(await world.left("count"), 0)
 

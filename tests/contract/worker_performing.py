@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgd.broker import topology
+from msgd.broker.interface import Delivery
 from msgd.database import Transaction
-from msgd.errors import PeerError
+from msgd.errors import InvalidInput, PeerError
 from msgd.jobs.interface import State, Submission
 from msgd.messages.events import event_id
+from msgd.messages.wire import message_to_event
 from msgd.work import Context, Continue, Done, Failed, Outcome, Retry, Wait, job
 from msgd.work.once import Once
 from tests.contract.worker_ground import Count, Gate, WorkerBase
+from tests.work.world import BEGIN_S
 
 
 class PerformingContract(WorkerBase):
@@ -54,6 +58,103 @@ class PerformingContract(WorkerBase):
         self.assertEqual(seen, [(0, 0), (1, 1), (2, 2), (3, 3)])
         self.assertEqual(world.types(id_), ["started", "result", "result", "result", "result", "done"])
         self.assertEqual(await world.left("count"), 0)
+
+    async def test_continue_later(self) -> None:
+        """A job may put itself off: it is called when its pause is over, by whoever is there then, and takes no slot
+        until then."""
+        seen: list[float] = []
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            seen.append(world.clock.seconds() - BEGIN_S)
+            return Done() if context.state or context.params.upto == 0 else Continue("paused", after_s=60)
+
+        world = await self.opened()
+        first = await world.runner(count, concurrency=1)
+        id_ = await world.submit("count", {"upto": 1})
+        await world.until(self.counts(lambda: len(seen), 1))
+        await world.ended(await world.submit("count", {"upto": 0}))
+        self.assertIs((await world.jobs.get(id_)).shown_state, State.RUNNING)
+        await world.passing(first.stop())
+        await world.runner(count)
+        await world.until(self.counts(lambda: len(seen), 3), passing_s=0.5)
+        self.assertGreaterEqual(seen[2] - seen[0], 60)
+        await world.ended(id_)
+        self.assertEqual(world.types(id_), ["started", "done"])
+
+    async def test_continue_later_than_ever(self) -> None:
+        """A pause that is none fails the job, as what the worker gave back is no outcome."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            return Continue(after_s=float("nan"))
+
+        world = await self.opened()
+        await world.runner(count)
+        failed = await world.ended(await world.submit("count"), State.FAILED)
+        assert failed.error is not None
+        self.assertEqual(failed.error.code, "invalid")
+
+    async def test_publish(self) -> None:
+        """A worker publishes on other topics too: from its type, under an id of its choice, without run and token, and
+        in one order with what it emits."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            for number in range(context.params.upto):
+                context.publish("app.counted", "counted", {"n": number}, id_=f"n{number}")
+                context.emit("result", number, key=str(number))
+            return Done()
+
+        world = await self.opened()
+        heard: list[Delivery] = []
+        await world.broker.consume(topology.TALK_QUEUE, heard.append, prefetch=10)
+        await world.runner(count)
+        id_ = await world.submit("count", {"upto": 3})
+        await world.ended(id_)
+        await world.until(self.counts(lambda: len(heard), 3))
+        events = [message_to_event(one.key, one.message, now_ms=0, new_id="") for one in heard]
+        self.assertEqual([(event.topic, event.type, event.id) for event in events],
+                         [("app.counted", "counted", f"n{number}") for number in range(3)])  # fmt: skip
+        self.assertEqual({(event.source, event.run, event.token, event.outbox) for event in events},
+                         {("count", None, None, None)})  # fmt: skip
+        self.assertEqual(events[1].data, b'{"n":1}')
+        self.assertEqual(world.types(id_), ["started", "result", "result", "result", "done"])
+        for one in heard:
+            one.ack()
+
+    async def test_publish_what_cannot_be(self) -> None:
+        """What is no topic, type or id, or speaks for a job, is refused, and nothing of it is published."""
+        refused: list[str] = []
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            for topic, type_, id_ in (
+                (f"job.{context.job.id}", "result", "a"),
+                ("job", "result", "a"),
+                ("no topic", "said", "a"),
+                ("app.x", "progress", "a"),
+                ("app.x", "", "a"),
+                ("app.x", "x" * 101, "a"),
+                ("app.x", "said", ""),
+                ("app.x", "said", "a\0"),
+                ("app.x", "said", "\ud800"),
+                ("app.x", "said\ud800", "a"),
+                ("app.x", "said", "a" * 201),
+            ):
+                try:
+                    await context.publish(topic, type_, 1, id_=id_)
+                except InvalidInput as error:
+                    refused.append(error.where)
+            return Done()
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count")
+        await world.ended(id_)
+        self.assertEqual(refused, ["topic"] * 3 + ["type"] * 3 + ["id"] * 3 + ["type", "id"])
+        self.assertEqual(world.types(id_), ["started", "done"])
+        self.assertEqual((await world.broker.depths([topology.TALK_QUEUE]))[topology.TALK_QUEUE], 0)
 
     async def test_slice_over(self) -> None:
         """After its seconds a slice is over, and whoever waits for that is told."""

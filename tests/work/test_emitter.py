@@ -49,6 +49,34 @@ class EmitterTests(unittest.TestCase):
         self.wire.confirm()
         self.successResultOf(emitted)
 
+    def test_another_topic(self) -> None:
+        """What goes to another topic takes its turn among all others, also when it is published again."""
+        self.emitter.emit(event(1))
+        elsewhere = self.emitter.emit(event(2), topic="app.x")
+        self.emitter.emit(event(3))
+        self.wire.cut()
+        self.wire.mend()
+        self.clock.advance(PAUSES_S[0])
+        self.wire.confirm(3)
+        self.successResultOf(elsewhere)
+        keys = [(key, message.message_id) for _, key, message in self.wire.arrived]
+        self.assertEqual(keys, [("job.j", "1"), ("app.x", "2"), ("job.j", "3")])
+
+    def test_told(self) -> None:
+        """What is told is published in its turn, and a flush waits for it; after the end nothing is."""
+        self.emitter.emit(event(1))
+        self.emitter.tell(event(2))
+        flushed = self.emitter.flush()
+        self.wire.confirm()
+        self.assertNoResult(flushed)
+        self.wire.confirm()
+        self.successResultOf(flushed)
+        self.emitter.tell(event(3))
+        self.emitter.end(Superseded("over"))
+        self.emitter.tell(event(4))
+        self.wire.confirm()
+        self.assertEqual(self.arrived(), ["1", "2", "3"])
+
     def test_flush(self) -> None:
         """A flush waits for what was emitted before it, not for what comes after."""
         self.successResultOf(self.emitter.flush())
