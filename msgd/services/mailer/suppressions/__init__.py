@@ -1,0 +1,1 @@
+"""Who shall get no more mail: ``store`` keeps them, ``api`` shows and changes them."""
