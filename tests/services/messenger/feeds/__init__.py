@@ -1,0 +1,1 @@
+"""Feeds, and hosts that send anything in their place."""
