@@ -7,8 +7,10 @@ of headers, and has no way to hang up in mid-body. Connecting is left to endpoin
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import socket
 from typing import Any, Final, Protocol
 
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
@@ -48,13 +50,22 @@ class Connection(TwistedProtocol):
         self._gone = gone
         self._reader = ResponseReader()
         self._exchange: Exchange | None = None
+        self._handle: socket | None = None
         self.idle_since = 0.0
+
+    def connectionMade(self) -> None:
+        # A transport with TLS has another handle, and must see what is written.
+        if isinstance(self.transport, tcp.Connection) and not self.transport.TLS:
+            self._handle = self.transport.getHandle()
 
     def ask(self, request: bytes, exchange: Exchange) -> None:
         """Send a request; ``exchange`` is told what comes."""
         self._exchange = exchange
         self._reader.next_response()
-        self.transport.write(request)
+        if self._handle is not None:
+            request = request[_sent(self._handle, request) :]
+        if request:
+            self.transport.write(request)
 
     def hang_up(self) -> None:
         """End it at once. The exchange is told nothing more."""
@@ -94,6 +105,15 @@ class Connection(TwistedProtocol):
                 exchange.ended()
             else:
                 exchange.lost(reason.value or ConnectionDone(), begun=self._reader.begun)
+
+
+def _sent(handle: socket, request: bytes) -> int:
+    """How many bytes went out at once. Nothing else waits to be written while a connection is idle, and to have the
+    reactor write costs a turn and two calls of epoll, a fifth of what it does for a request."""
+    try:
+        return handle.send(request)
+    except OSError:  # full, or gone: the transport finds out in its own way
+        return 0
 
 
 class _Once(Factory):

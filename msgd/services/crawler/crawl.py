@@ -1,19 +1,19 @@
 """One slice of one crawl: visits under way, their events on the way to the journal, and the state saved after them.
 
-Three things go on at once: up to ``concurrency`` visits; the events of visits that have ended, emitted at once; and a
-save of what has ended and is emitted. A save awaits the confirms of its events and then marks its pages as done, adds
-their links and brings the next entries, in one transaction. Killed in between, the crawl repeats what was not saved,
-and the events of a repeat have the ids of the first time.
+Three things go on at once: visits, of which up to ``concurrency`` wait for their answers; the events of visits that
+have ended, emitted at once; and a save of what has ended and is emitted. A save awaits the confirms of its events and
+then marks its pages as done, adds their links and brings the next entries, in one transaction. Killed in between, the
+crawl repeats what was not saved, and the events of a repeat have the ids of the first time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +25,7 @@ from msgd.services.crawler.frontier import PAGE, Entry, Ready
 from msgd.services.crawler.hosts import Hosts
 from msgd.services.crawler.offload import Offload
 from msgd.services.crawler.params import CrawlParams
+from msgd.services.crawler.robots import UNREACHED_S, Rules
 from msgd.services.crawler.scope import Scope
 from msgd.services.crawler.store import Wanted, forget, open_crawl, save
 from msgd.services.crawler.tally import Ended, Tally, most_known
@@ -39,6 +40,10 @@ IN_HAND: Final = 500
 
 UNSAVED: Final = 500
 """Visits ended and not saved at which no further one begins: a crash repeats no more than these."""
+
+READING: Final = 8
+"""Pages read while as many as may be are fetched: so the threads always have some at hand, and no request waits for
+them. Few, as each may have 10 MiB."""
 
 SAVE_PAGES: Final = 50
 SAVE_S: Final = 0.1
@@ -68,6 +73,7 @@ class Crawling:
         self._criteria = self._params.criteria()
         self._ready = Ready()
         self._visits: dict[int, tuple[Entry, float, Deferred[None]]] = {}  # by n: when begun, and the visit
+        self._fetching = 0  # visits whose answers are awaited
         self._loading: dict[str, Deferred[None]] = {}  # hosts whose robots.txt is awaited
         self._ended: list[Ended] = []
         self._emitted: list[Deferred[None]] = []
@@ -187,7 +193,7 @@ class Crawling:
 
     def _launch(self) -> None:
         """Begin as many visits as may be under way now."""
-        while not self._stopping and len(self._visits) < self._params.concurrency and len(self._ended) < UNSAVED:
+        while self._has_room():
             host = self._next_host()
             if host is None:
                 return
@@ -195,7 +201,7 @@ class Crawling:
             rules = self._means.hosts.rules(host)
             assert rules is not None  # _next_host saw to it, in this turn of the reactor
             if entry.kind == PAGE and not rules.allows(entry.url):
-                self._forbidden(entry, rules.closed, passes=rules.passes)
+                self._forbidden(entry, rules)
                 continue
             now = self._means.clock.seconds()
             self._means.hosts.pace(host).started(now, self._params.delay)
@@ -203,6 +209,12 @@ class Crawling:
             done = Deferred.fromCoroutine(self._visit(entry, host, sitemaps)).addErrback(self._broken)
             if not done.called:
                 self._visits[entry.n] = entry, now, done
+
+    def _has_room(self) -> bool:
+        """Whether a further visit may begin."""
+        wanted = not self._stopping and len(self._ended) < UNSAVED
+        most = self._params.concurrency
+        return wanted and self._fetching < most and len(self._visits) < most + READING
 
     def _broken(self, failure: Failure) -> None:
         """Not the page but the crawl itself has failed: the slice ends with this error."""
@@ -238,25 +250,61 @@ class Crawling:
             self._loading[host] = waiter
             waiter.addCallback(loaded).addErrback(_ignore_cancel)
 
-    def _forbidden(self, entry: Entry, closed: str, *, passes: bool) -> None:
+    def _forbidden(self, entry: Entry, rules: Rules) -> None:
         """robots.txt keeps us out of a page: of the first, that is the end."""
-        if entry.depth == 0:
-            if closed:
-                self._fail(f"{entry.url}: {closed}", retryable=passes)
-            else:
-                self._fail(f"{entry.url}: the site's robots.txt does not allow it", code="robots")
-        else:
+        if entry.depth > 0:
             self._ended.append((entry, None))
             self._alarm.wake()
+        elif rules.unreached is not None:
+            self._no_start(entry.url, rules.unreached)
+        elif rules.closed:
+            # Until these rules end a further attempt would meet them again, and ask nobody.
+            wait_s = max(0.0, rules.until - self._means.clock.seconds())
+            self._fail(f"{entry.url}: {rules.closed}", retryable=rules.passes, after_s=wait_s)
+        else:
+            self._fail(f"{entry.url}: the site's robots.txt does not allow it", code="robots")
 
-    def _fail(self, message: str, *, retryable: bool = False, code: str = "peer") -> None:
-        self._stop(Retry(code, message) if retryable else Failed(code, message))
+    def _no_start(self, url: str, error: FetchError) -> None:
+        """The page with which the crawl is to begin cannot be had.
+
+        If nobody is there, a wrong address is the likeliest cause, which no waiting mends, and somebody may be looking
+        on: so that is tried a few times only, a few seconds apart.
+        """
+        if not error.unreached:
+            self._fail(f"{url}: {error}", retryable=error.retryable, code=error.code)
+            return
+        tries = self._context.job.attempt + 1
+        again = error.retryable and tries < TRIES
+        times = f", {tries} times in a row" if error.retryable and not again else ""
+        self._fail(f"{url} cannot be reached: {error}{times}", retryable=again, code=error.code, after_s=UNREACHED_S)
+
+    def _fail(self, message: str, *, retryable: bool = False, code: str = "peer", after_s: float | None = None) -> None:
+        self._stop(Retry(code, message, after_s) if retryable else Failed(code, message))
 
     async def _visit(self, entry: Entry, host: str, sitemaps: Sequence[str]) -> None:
-        means = self._means
+        means, fetching = self._means, True
+        self._fetching += 1
+
+        def answered() -> None:
+            nonlocal fetching
+            if fetching:
+                fetching = False
+                self._fetching -= 1
+
+        def fetched() -> None:
+            answered()
+            self._launch()
+
         try:
             visited = await visit(
-                entry, self._plan, means.fetcher, means.offload, means.hosts.pace(host), sitemaps, means.clock.seconds
+                entry,
+                self._plan,
+                means.fetcher,
+                means.offload,
+                means.hosts.pace(host),
+                sitemaps,
+                means.clock.seconds,
+                fetched=fetched,
             )
         except CancelledError:
             return
@@ -265,11 +313,11 @@ class Crawling:
             _log.failure("unexpected, at {url} of job {job}", url=entry.url, job=self._context.job.id)
             page = PageEvent(entry.url, None, entry.depth, 0, 0, 0, f"internal error: {type(error).__name__}")
             visited = Visited(page=page, failure=FetchError("internal error", retryable=True))
+        finally:
+            answered()
         self._visits.pop(entry.n, None)
         if visited.failure is not None and entry.depth == 0:
-            self._fail(
-                f"{entry.url}: {visited.failure}", retryable=visited.failure.retryable, code=visited.failure.code
-            )
+            self._no_start(entry.url, visited.failure)
             return
         self._emit(visited)
         self._ended.append((entry, visited))
@@ -306,9 +354,7 @@ class Crawling:
         ended, self._ended = self._ended, []
         emitted, self._emitted = self._emitted, []
         self._saved_at = self._means.clock.seconds()
-        for confirmed, failure in await DeferredList(emitted, consumeErrors=True):
-            if not confirmed:
-                cast(Failure, failure).raiseException()
+        await _confirmed(emitted)
         batch = self._tally.batch(ended, room=most_known(self._params.max_pages) - self._crawl.known)
         if len(batch.sites) > len(self._crawl.sites):
             self._plan_for(batch.sites)
@@ -345,6 +391,23 @@ class Crawling:
             results=counts.results,
             rate=round((counts.pages - self._first.pages) / seconds, 1) if seconds > 0 else 0.0,
         )
+
+
+async def _confirmed(emitted: Sequence[Deferred[None]]) -> None:
+    """Returns when all have fired, raises what one of them failed with. As they are confirmed in order, nearly always
+    one wait for the last is all; a DeferredList adds callbacks to each."""
+    try:
+        for waiter in reversed(emitted):
+            if not waiter.called or isinstance(waiter.result, Failure):
+                await waiter
+    finally:
+        for waiter in emitted:
+            if isinstance(getattr(waiter, "result", None), Failure):
+                waiter.addErrback(_told)
+
+
+def _told(_: Failure) -> None:
+    """Of several failures one is told."""
 
 
 def _ignore_cancel(failure: Failure) -> None:

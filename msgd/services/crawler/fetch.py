@@ -16,7 +16,7 @@ from msgspec import Struct
 from OpenSSL.SSL import Error as TLSError
 from service_identity import CertificateError, VerificationError
 from twisted.internet import error as dialling
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from msgd import __version__
@@ -32,6 +32,10 @@ ANSWER_S: Final = 15.0
 
 BODY_S: Final = 30.0
 """From then to the end of the body: an endless page ends here, if not by its size."""
+
+STOOD_STILL_S: Final = 1.0
+"""A timer that is so late tells of us, not of the server: the process was stopped, or the machine asleep. What came
+meanwhile waits in the sockets, which are read after the timers."""
 
 PAGE_BYTES: Final = 10 * 1024 * 1024
 """A page, before and after decoding. Real ones are under 1 MB; the HTML standard itself has 12, its chapters less."""
@@ -52,11 +56,14 @@ _URL: Final = re.compile(r"https?://[!-~]+")
 
 class FetchError(Exception):
     """Why nothing usable came; the message is for the page's event. ``retryable``: a later try may succeed;
-    ``status``: of the answer, 0 if there was none."""
+    ``unreached``: no connection came about; ``status``: of the answer, 0 if there was none."""
 
-    def __init__(self, message: str, *, retryable: bool, status: int = 0, code: str = "peer") -> None:
+    def __init__(
+        self, message: str, *, retryable: bool, unreached: bool = False, status: int = 0, code: str = "peer"
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.unreached = unreached
         self.status = status
         self.code = code
 
@@ -164,6 +171,7 @@ class _Fetching:
         self._connection: Connection | None = None
         self._reused = False
         self._timer: DelayedCall | None = None
+        self._period_s = self._due_s = 0.0
         self._head: Head | None = None
         self._chunks: list[bytes] = []
         self._size = 0
@@ -174,7 +182,7 @@ class _Fetching:
     def ask(self, request: bytes) -> None:
         """Send it, on a connection that is idle or a new one."""
         self._request = request
-        self._timer = self._fetcher.clock.callLater(self._fetcher.answer_s, self._late)
+        self._wait(self._fetcher.answer_s)
         kept = self._fetcher.connections.take(self._host)
         if kept is not None:
             self._reused = True
@@ -197,9 +205,10 @@ class _Fetching:
         connection.ask(self._request, self)
 
     def _unconnected(self, failure: Failure) -> None:
-        self._connecting = None
-        if not failure.check(CancelledError, dialling.ConnectingCancelledError):
-            self.fail(_explained(failure.value, self._host))
+        # Once hung up the reason says nothing: a lookup that is cancelled claims that there is no such host.
+        if self._connecting is not None:
+            self._connecting = None
+            self.fail(_explained(failure.value))
 
     # -- what the connection tells -------------------------------------------------------------------------------------
 
@@ -217,8 +226,7 @@ class _Fetching:
                 self._give_up(_too_large(wish.limit))
                 return
             self._limit = wish.limit
-        assert self._timer is not None
-        self._timer.reset(self._fetcher.body_s)
+        self._wait(self._fetcher.body_s)
 
     def piece(self, data: bytes) -> None:
         self._size += len(data)
@@ -245,7 +253,7 @@ class _Fetching:
         elif self._reused and not begun and not isinstance(reason, BadResponse):
             self._connect()  # the server had closed it meanwhile, as it may: the request was not seen
         else:
-            self.fail(_explained(reason, self._host))
+            self.fail(_explained(reason))
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -278,8 +286,19 @@ class _Fetching:
     def _give_up(self, message: str, *, retryable: bool = False) -> None:
         self.fail(FetchError(message, retryable=retryable, status=self._head.status if self._head else 0))
 
+    def _wait(self, seconds: float) -> None:
+        """Give up on what has not come in so many seconds."""
+        self._period_s = seconds
+        self._due_s = self._fetcher.clock.seconds() + seconds
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(seconds)
+        else:
+            self._timer = self._fetcher.clock.callLater(seconds, self._late)
+
     def _late(self) -> None:
-        if self._head is None:
+        if self._fetcher.clock.seconds() - self._due_s > STOOD_STILL_S:
+            self._wait(self._period_s)
+        elif self._head is None:
             message = f"no answer within {self._fetcher.answer_s:g} seconds"
             self.fail(FetchError(message, retryable=True))
         elif self._wanted:
@@ -309,21 +328,21 @@ def _too_large(limit: int) -> str:
     return f"larger than {limit // (1024 * 1024)} MiB"
 
 
-def _explained(error: BaseException | None, host: str) -> FetchError:
+def _explained(error: BaseException | None) -> FetchError:
     """Why no answer came, in words for whoever reads the page's event."""
     match error:
         case AddressRefused():
-            return FetchError(error.message, retryable=False, code=error.code)
+            return FetchError(error.message, retryable=False, unreached=True, code=error.code)
         case BadResponse():
             return FetchError(f"not an HTTP answer: {error}", retryable=False)
         case dialling.DNSLookupError():
-            return FetchError(f"the host of {host} was not found", retryable=False)
+            return FetchError("its host was not found", retryable=False, unreached=True)
         case dialling.ConnectionRefusedError():
-            return FetchError("connection refused", retryable=True)
+            return FetchError("connection refused", retryable=True, unreached=True)
         case dialling.TimeoutError():
-            return FetchError("no connection within the time allowed", retryable=True)
+            return FetchError("no connection within the time allowed", retryable=True, unreached=True)
         case dialling.ConnectError():
-            return FetchError(f"no connection: {error}", retryable=True)
+            return FetchError(f"no connection: {error}", retryable=True, unreached=True)
         case TLSError() | VerificationError() | CertificateError():
             return FetchError(f"TLS: {_tls_reason(error)}", retryable=False)
         case ValueError():

@@ -22,6 +22,7 @@ from msgd.services.crawler.robots import (
     open_rules,
     rules_of,
     unreachable,
+    unreached,
 )
 from msgd.services.crawler.urls import Base
 from msgd.work.once import Once
@@ -80,16 +81,24 @@ class Hosts:
         try:
             rules = await self._fetch(f"{host}/robots.txt")
         except FetchError as error:
-            rules = unreachable(
-                f"its robots.txt could not be read: {error}", self._clock.seconds(), passes=error.retryable
-            )
+            now = self._clock.seconds()
+            if error.unreached:
+                rules = unreached(error, now)
+            else:
+                rules = unreachable(f"its robots.txt could not be read: {error}", now, passes=error.retryable)
         self._cache.put(host, rules)
         self.pace(host).crawl_delay_s = rules.crawl_delay_s
 
     async def _fetch(self, url: str) -> Rules:
         """Raises FetchError: then they are unreachable."""
-        for _ in range(ROBOTS_REDIRECTS + 1):
-            answer = await self._fetcher.fetch(url, limit=ROBOTS_BYTES, cut=True)
+        for hop in range(ROBOTS_REDIRECTS + 1):
+            try:
+                answer = await self._fetcher.fetch(url, limit=ROBOTS_BYTES, cut=True)
+            except FetchError as error:
+                if hop == 0:
+                    raise
+                # The host was reached; where it sends us is another matter.
+                raise FetchError(f"it leads to {url}: {error}", retryable=error.retryable) from None
             if answer.status not in REDIRECTS:
                 read = partial(_read, answer.status, answer.chunks, answer.content_encoding, self._clock.seconds())
                 return await self._offload.call(read, weight=answer.size)

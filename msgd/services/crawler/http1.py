@@ -105,7 +105,7 @@ class ResponseReader:
                     pieces = []
                 if event is None:
                     return
-                yield event  # type: ignore[misc]
+                yield event  # type: ignore[misc]  # not _AGAIN: mypy does not tell an instance apart
                 if event is END:
                     return
 

@@ -65,5 +65,5 @@ def _perform(trip: Sequence[_Piece]) -> list[Any]:
 def _outcome(work: Callable[[], Any]) -> Any:
     try:
         return work()
-    except Exception:
+    except Exception:  # whatever it is, it goes to whoever asked, and the next piece of the trip is done
         return Failure()

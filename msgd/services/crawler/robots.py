@@ -11,6 +11,8 @@ from typing import Final
 
 from protego import Protego
 
+from msgd.services.crawler.fetch import FetchError
+
 ROBOTS_BYTES: Final = 500 * 1024
 """RFC 9309 §2.5: at least 500 KiB are parsed; what follows is ignored."""
 
@@ -22,6 +24,9 @@ ROBOTS_S: Final = 24 * 3600.0
 
 UNREACHABLE_S: Final = 60.0
 """Seconds until an unreachable robots.txt is asked for again: until then nothing of the host is fetched."""
+
+UNREACHED_S: Final = 5.0
+"""The same where no connection came about: asking again costs nobody anything, and somebody may be waiting."""
 
 CRAWL_DELAY_S: Final = 60.0
 """Longest Crawl-delay that is honoured to the letter: one page a minute ends nowhere as it is."""
@@ -36,12 +41,22 @@ AGENT: Final = "msgd"
 class Rules:
     """What one host's robots.txt says to us."""
 
-    def __init__(self, *, until: float, text: str | None = None, closed: str = "", passes: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        until: float,
+        text: str | None = None,
+        closed: str = "",
+        passes: bool = True,
+        unreached: FetchError | None = None,
+    ) -> None:
         """``until``: seconds on the caller's clock, to which they hold; ``text``: the file; ``closed``: why nothing may
-        be fetched at all, and ``passes``: whether that may change soon."""
+        be fetched at all, ``passes``: whether that may change soon, and ``unreached``: that no connection came about.
+        """
         self.until = until
         self.closed = closed
         self.passes = passes
+        self.unreached = unreached
         self._parsed = Protego.parse(text) if text else None
 
     def allows(self, url: str) -> bool:
@@ -79,6 +94,11 @@ def open_rules(now: float) -> Rules:
 def unreachable(why: str, now: float, *, passes: bool = True) -> Rules:
     """The file cannot be had: nothing is allowed until it can. ``passes``: whether that may change soon."""
     return Rules(until=now + UNREACHABLE_S, closed=why, passes=passes)
+
+
+def unreached(error: FetchError, now: float) -> Rules:
+    """Not even the host can be had: the same, and asked for again sooner."""
+    return Rules(until=now + UNREACHED_S, closed=str(error), passes=error.retryable, unreached=error)
 
 
 class RobotsCache:

@@ -23,6 +23,10 @@ from msgd.services.crawler.urls import Address, site_of
 
 PATTERN_LENGTH: Final = 500
 
+DECIDED: Final = 1 << 12
+"""Addresses whose answer is remembered: the pages of a site mostly link to the same ones. 16 MiB if all are as long as
+may be."""
+
 _UNSEARCHED: Final = """
     7z apk bin bz2 cab deb dmg exe gz img iso jar msi pkg rar rpm tar tgz whl xz zip zst
     avif bmp gif heic ico jpeg jpg png psd svg svgz tif tiff webp
@@ -84,10 +88,19 @@ class Scope:
         self.sites = frozenset(sites)
         self._allow = [Pattern(text) for text in allow]
         self._deny = [Pattern(text) for text in deny]
+        self._decided: dict[str, bool] = {}
 
     def admits(self, link: Address) -> bool:
         """Whether this page is to be crawled."""
         url = link.url
+        decided = self._decided.get(url)
+        if decided is None:
+            if len(self._decided) >= DECIDED:  # by several threads at once: a few more do no harm
+                self._decided.clear()
+            decided = self._decided[url] = self._decide(url)
+        return decided
+
+    def _decide(self, url: str) -> bool:
         split = url.index("/", 8)
         ending = _ENDING.match(url, split)
         if ending is not None and ending[1].lower() in SKIPPED:

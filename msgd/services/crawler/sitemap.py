@@ -118,8 +118,9 @@ def _xml_entries(first: bytes, chunks: Iterator[bytes]) -> Iterator[tuple[bool, 
             if tag == "loc":
                 parent = element.getparent()
                 outer = "" if parent is None else etree.QName(parent).localname
-                if outer in ("url", "sitemap") and element.text:
-                    yield outer == "sitemap", element.text.strip()
+                text = _text_of(element) if outer in ("url", "sitemap") else ""
+                if text:
+                    yield outer == "sitemap", text
             elif tag in ("url", "sitemap"):
                 # Forget it, and its siblings before it: a sitemap of 50 MB is read in a few hundred KB.
                 element.clear()
@@ -127,3 +128,12 @@ def _xml_entries(first: bytes, chunks: Iterator[bytes]) -> Iterator[tuple[bool, 
                 while outer_element is not None and element.getprevious() is not None:
                     del outer_element[0]
         chunk = next(chunks, b"")
+
+
+def _text_of(element: etree._Element) -> str:
+    """The text of an element, perhaps empty. Half a character (``&#55296;``) is taken by libxml2, and then cannot be
+    read."""
+    try:
+        return (element.text or "").strip()
+    except UnicodeDecodeError:
+        return ""

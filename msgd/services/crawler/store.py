@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Executable, and_, bindparam, delete, func, or_, select, update
 
 from msgd.database import Transaction
 from msgd.database.bulk import insert
@@ -174,8 +174,8 @@ _SETTLE: Final = (
 )
 
 
-def _update(transaction: Transaction, statement: object, rows: Sequence[dict[str, object]]) -> None:
-    transaction.execute(statement, rows)  # type: ignore[call-overload]
+def _update(transaction: Transaction, statement: Executable, rows: Sequence[dict[str, object]]) -> None:
+    transaction.execute(statement, rows)
 
 
 def _insert_links(transaction: Transaction, crawl: int, first_n: int, links: Sequence[Link]) -> int:

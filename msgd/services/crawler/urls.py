@@ -79,8 +79,7 @@ class Base:
     def __init__(self, url: str, encoding: str = "utf-8") -> None:
         self._url = url
         self.encoding = encoding
-        parts = urlsplit(url)
-        self._root = f"{parts.scheme}://{parts.netloc}"
+        self._root = host_of(url)
 
     def resolve(self, reference: str) -> Address | None:
         """What ``reference``, as it stands in the page, leads to; None if that is no page."""
@@ -102,7 +101,7 @@ def site_of(url: str) -> str:
     two ports of one host. Not the registrable domain: who asks for docs.python.org does not expect bugs.python.org.
     ``allow`` patterns widen a crawl to further hosts.
     """
-    return urlsplit(url).netloc.removeprefix("www.")
+    return host_of(url).partition("//")[2].removeprefix("www.")  # urlsplit would take ten times as long
 
 
 def host_of(url: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -70,10 +70,18 @@ class Visited(Struct, frozen=True):
 
 
 async def visit(
-    entry: Entry, plan: Plan, fetcher: Fetcher, offload: Offload, pace: Pace, sitemaps: Sequence[str], now: Any
+    entry: Entry,
+    plan: Plan,
+    fetcher: Fetcher,
+    offload: Offload,
+    pace: Pace,
+    sitemaps: Sequence[str],
+    now: Any,
+    *,
+    fetched: Callable[[], None],
 ) -> Visited:
     """Visit one entry. ``pace``: is told how it went; ``sitemaps``: that the host's robots.txt names; ``now``: the
-    clock's seconds."""
+    clock's seconds; ``fetched``: is called when the answer is there, which takes a while to read."""
     limit = PAGE_BYTES if entry.kind == PAGE else SITEMAP_BYTES
     try:
         answer = await fetcher.fetch(entry.url, limit=limit, wants=is_readable if entry.kind == PAGE else None)
@@ -87,6 +95,7 @@ async def visit(
         patience = (answer.retry_after_s or 0.0) <= RETRY_AFTER_S
         may_pass = answer.status in RETRYABLE and patience
         return _failed(entry, FetchError(f"status {answer.status}", retryable=may_pass, status=answer.status), answer)
+    fetched()
     if entry.kind == SITEMAP:
         return await _sitemap(entry, answer, plan, offload)
     work = partial(_read, entry, answer, plan)
@@ -94,7 +103,8 @@ async def visit(
         reading = await offload.call(work, weight=answer.size)
     except (BrokenCoding, TooBig) as error:
         return _failed(entry, FetchError(str(error), retryable=False, status=answer.status), answer)
-    links = [Link(link, level_of(entry.depth + 1)) for link in reading.links]
+    level = level_of(entry.depth + 1)
+    links = [Link(link, level) for link in reading.links]
     if entry.depth == 0 and plan.sitemap and plan.depth > 0:
         links += _sitemap_links(entry, sitemaps)
     return Visited(

@@ -141,7 +141,7 @@ class Stumbling:
         self._stumbles.step("after emit")
         return emitted
 
-    async def checkpoint(self, write: Any) -> Any:
+    async def checkpoint(self, write: Any, *, confirmed: bool = False) -> Any:
         self._stumbles.step("before checkpoint")
         written = await self._context.checkpoint(write)
         self._stumbles.step("after checkpoint")

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.ssl import Certificate, PrivateCertificate
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import BrowserLikePolicyForHTTPS
+from zope.interface import implementer
 
 from msgd.services.crawler import fetch as fetching
 from msgd.services.crawler.fetch import DRAINED_BYTES, Fetcher, FetchError
@@ -150,6 +154,18 @@ class LimitTests(FetchCase):
         error = await self.refused("page")
         self.assertEqual((str(error), error.retryable), ("no answer within 0.5 seconds", True))
 
+    async def test_stood_still(self) -> None:
+        """A timer that is late because this process stood still gives the server its time again, once it runs."""
+        server = await self.begin(page=lambda wild: None)
+        self.fetcher.clock = hand = Clock()
+        refused = Deferred.fromCoroutine(self.refused("page"))
+        while not server.requests["/page"]:
+            await _turn()
+        hand.advance(3600)
+        self.assertNoResult(refused)
+        hand.advance(0.5)
+        self.assertEqual(str(await refused), "no answer within 0.5 seconds")
+
     async def test_slow_headers(self) -> None:
         """Headers that drip for ever end with their time."""
         await self.begin(page=lambda wild: wild.write(b"HTTP/1.1 200 OK\r\n").drip(b"X-More: x\r\n"))
@@ -244,6 +260,36 @@ class BrokenTests(FetchCase):
                 await under_way
         while server.open:
             await _turn()
+
+
+@implementer(IHostnameResolver)
+class Silence:
+    """A resolver that never finds an address."""
+
+    def resolveHostName(self, receiver: Any, hostName: str, **options: Any) -> None:
+        """Begin, and leave it at that."""
+
+
+class LookupTests(TestCase):
+    """What becomes of a fetch while the host is looked up."""
+
+    def fetching(self) -> tuple[MemoryReactorClock, Deferred[fetching.Answer]]:
+        memory: Any = MemoryReactorClock()
+        memory.nameResolver = Silence()
+        endpoints = GuardedEndpoints(memory, Reach(()))
+        return memory, Fetcher(memory, endpoints, answer_s=5.0).fetch("http://a.example/")
+
+    def test_cancelled(self) -> None:
+        """It is cancelled, and not told that there is no such host, which would be for good."""
+        _, under_way = self.fetching()
+        under_way.cancel()
+        self.failureResultOf(under_way, CancelledError)
+
+    def test_late(self) -> None:
+        """A lookup that takes too long is an answer that does not come."""
+        memory, under_way = self.fetching()
+        memory.advance(5)
+        self.assertEqual(str(self.failureResultOf(under_way, FetchError).value), "no answer within 5 seconds")
 
 
 class TlsTests(TestCase):

@@ -181,6 +181,12 @@ class BrokenTests(SynchronousTestCase):
         )
         self.assertEqual(_thinned(element * 3), element * 3)
 
+    def test_quotes_out_of_place(self) -> None:
+        """A quote within the name of a tag or of an attribute opens no value: the tag ends where browsers end it."""
+        for tag in (b"<base_href='>", b"<a ='>", b"<a b'='x'>"):
+            page = tag + b"text" * 1000 + b"'" + b"<p>more</p>"
+            self.assertEqual(_thinned(page), page)
+
     @given(st.lists(st.sampled_from([*SOUP, b"=", b"'", b'"', b">", b"a "]), max_size=20).map(b"".join))
     def test_thinned(self, page: bytes) -> None:
         """Nothing is taken out of a page whose elements have few attributes."""

@@ -45,7 +45,8 @@ class RepeatCase(CrawlCase):
     def facts(self, job: Job) -> tuple[list[Any], list[Any], dict[str, Any]]:
         """All that must be the same in every crawl of a site; not how long it took."""
         pages = sorted(
-            (path, page["status"], page["depth"], page["matches"]) for path, page in self.pages(job.id).items()
+            (path, page["status"], page["depth"], page["matches"], page.get("error"))
+            for path, page in self.pages(job.id).items()
         )
         results = sorted(
             (one["url"], one["title"], one["name"], one["value"], one["context"])

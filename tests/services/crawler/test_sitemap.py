@@ -74,6 +74,11 @@ class SitemapTests(SynchronousTestCase):
         self.assertEqual(pages(b"<html><p>Not found"), [])
         self.assertEqual(pages(b""), [])
 
+    def test_half_characters(self) -> None:
+        """A location with half a character in it is none; the others are read."""
+        body = urlset("https://a.example/&#55296;", "https://a.example/&#xDFFF;/x", "https://a.example/1")
+        self.assertEqual(pages(body), ["https://a.example/1"])
+
     def test_limits(self) -> None:
         """Too many entries, or too many bytes, end it, which is said."""
         body = urlset(*(f"https://a.example/{number}" for number in range(100)))
