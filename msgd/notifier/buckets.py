@@ -41,7 +41,7 @@ class Buckets:
         self._idle_since_s: dict[int, float] = {}
         self._changing = DeferredLock()
         self._is_binding = False
-        self._settling: dict[Deferred[None], str] = {}
+        self._settling: dict[Deferred[None], tuple[str, ...]] = {}
         self._tasks = Tasks("binding live buckets")
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
@@ -88,20 +88,20 @@ class Buckets:
                 del self._users[number]
                 self._idle_since_s[number] = self._clock.seconds()
 
-    def floor(self, pattern: str) -> int | None:
+    def floor(self, *patterns: str) -> int | None:
         """From where on a listener that is added now is offered everything; None while its buckets are not bound."""
-        numbers = buckets_of(pattern)
+        numbers = [number for pattern in patterns for number in buckets_of(pattern)]
         if not all(self._line.is_settled(number) for number in numbers):
             return None
         return self._line.floor(numbers)
 
-    def settled(self, pattern: str) -> Deferred[None]:
-        """Fires when the buckets of a pattern that is held are bound: when :meth:`floor` is known. Cancel it to stop
+    def settled(self, *patterns: str) -> Deferred[None]:
+        """Fires when the buckets of patterns that are held are bound: when :meth:`floor` is known. Cancel it to stop
         waiting; without a broker it may be long."""
-        if self.floor(pattern) is not None:
+        if self.floor(*patterns) is not None:
             return succeed(None)
         waiting: Deferred[None] = Deferred(self._settling.__delitem__)
-        self._settling[waiting] = pattern
+        self._settling[waiting] = patterns
         return waiting
 
     # -- binding ------------------------------------------------------------------------------------------------------
@@ -135,8 +135,8 @@ class Buckets:
     def _tell(self, numbers: Sequence[int]) -> None:
         if not any(self._line.is_settled(number) for number in numbers):
             return
-        for waiting, pattern in list(self._settling.items()):
-            if waiting in self._settling and self.floor(pattern) is not None:
+        for waiting, patterns in list(self._settling.items()):
+            if waiting in self._settling and self.floor(*patterns) is not None:
                 del self._settling[waiting]
                 waiting.callback(None)
 

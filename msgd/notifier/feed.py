@@ -3,42 +3,34 @@ event to the readers whose subscription names it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from msgd.broker import topology
 from msgd.broker.interface import Broker, Delivery, ReplyQueue
-from msgd.journal.interface import Journal, Page
+from msgd.journal.interface import Gap, Journal, Page
+from msgd.messages.cursors import Cursor
 from msgd.messages.live import LiveEvent, decode_batch, decode_head, live_event
-from msgd.messages.topics import is_pattern, matches
+from msgd.messages.topics import is_pattern
+from msgd.notifier.audience import Audience, Group
 from msgd.notifier.buckets import Buckets
+from msgd.notifier.direct import Cork
+from msgd.notifier.history import History
 from msgd.notifier.items import Item
 from msgd.notifier.latest import Latest
-from msgd.notifier.limits import FILL_PATTERNS, PAGE_EVENTS, PAGE_READS
-from msgd.notifier.line import Fill, Line, Release, Renewed, Step
+from msgd.notifier.limits import FILL_PATTERNS, PAGE_EVENTS
+from msgd.notifier.line import Ask, Fill, Line, Release, Renewed, Step
+from msgd.notifier.recent import Recent
+from msgd.notifier.resuming import Resuming
+from msgd.notifier.showing import Listener, Showing
 from msgd.notifier.tasks import Tasks
 from msgd.work.outage import wait_out
 
 _log = Logger()
-
-
-class Listener(Protocol):
-    """Someone to whom live events are offered."""
-
-    @property
-    def pattern(self) -> str: ...
-
-    def offer(self, items: Sequence[Item]) -> None:
-        """Recorded events that match, in order."""
-
-    def show_transient(self, item: Item) -> None: ...
-
-    def renewed(self) -> None:
-        """The journal has another epoch, or has gone back: ask it where to go on."""
 
 
 class Feed:
@@ -52,10 +44,15 @@ class Feed:
         self.buckets = Buckets(self._line, journal, clock)
         self._latest = Latest()
         self._queue: ReplyQueue | None = None
-        self._topics: dict[str, dict[Listener, None]] = {}
-        self._patterns: dict[str, dict[Listener, None]] = {}
-        self._reads = DeferredSemaphore(PAGE_READS)
+        self._audience: Audience[Listener] = Audience()
+        self._recent = Recent(self._line)
+        self.history = History(journal, self._line, self._recent, clock)
+        self.resuming = Resuming(journal, clock, gone=self.history.gone)
+        self.cork = Cork()
+        self._showing = Showing(self.cork, clock)
         self._is_filling = False
+        self._is_looking = False
+        self._is_in_doubt = False  # about how far the journal is
         self._tasks = Tasks("the feed")
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -68,6 +65,9 @@ class Feed:
     async def stop(self) -> None:
         """Listen no more. Stopping twice, or before the start, is harmless."""
         self.buckets.stop()
+        self.history.stop()
+        self.resuming.stop()
+        self._showing.forget()
         self._tasks.cancel()
         queue, self._queue = self._queue, None
         if queue is not None:
@@ -82,6 +82,11 @@ class Feed:
     def epoch(self) -> str:
         return self._line.epoch
 
+    @property
+    def released(self) -> int:
+        """Everything up to this pos has been offered to those who listen."""
+        return self._showing.offered(self._line.last)
+
     async def _open(self) -> None:
         queue = await wait_out(
             self._clock,
@@ -94,32 +99,26 @@ class Feed:
         self._queue = queue
         self.buckets.attach(queue)
 
+    @property
+    def listened(self) -> list[str]:
+        """The topics and patterns that somebody listens to."""
+        return self._audience.patterns
+
     # -- listeners ----------------------------------------------------------------------------------------------------
 
     def add(self, listener: Listener) -> None:
         """Offer it events from now on."""
-        self._group(listener).setdefault(listener.pattern, {})[listener] = None
+        self._audience.add(listener)
+        if len(listener.patterns) == 1 and not is_pattern(listener.patterns[0]):
+            self._recent.open(listener.patterns[0])
 
     def remove(self, listener: Listener) -> None:
         """Offer it no more; harmless if it was never added."""
-        group = self._group(listener)
-        listeners = group.get(listener.pattern, {})
-        listeners.pop(listener, None)
-        if not listeners:
-            group.pop(listener.pattern, None)
+        self._audience.remove(listener)
 
-    def _group(self, listener: Listener) -> dict[str, dict[Listener, None]]:
-        return self._patterns if is_pattern(listener.pattern) else self._topics
-
-    # -- history ------------------------------------------------------------------------------------------------------
-
-    async def page(self, pattern: str, *, after: int, limit: int) -> Page:
-        """A page of history; few are read at once. Waits out an outage of the database."""
-        return await self._reads.run(
-            lambda: Deferred.fromCoroutine(
-                wait_out(self._clock, lambda: self.journal.read([pattern], after=after, limit=limit))
-            )
-        )
+    def erased(self, topic: str) -> None:
+        """All events of ``topic`` have been deleted."""
+        self.history.gone(topic)
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
@@ -131,32 +130,49 @@ class Feed:
             if delivery.key == topology.HEAD_KEY:
                 self._take(self._line.head(decode_head(body)))
             else:
-                for event in self._line.heard(decode_batch(body)):
-                    if self._latest.accepts(event):
-                        self._show_transient(event)
+                transient = self._line.heard(decode_batch(body))
+                self._show_transient([event for event in transient if self._latest.accepts(event)])
         except msgspec.DecodeError as error:
             _log.warn("a live message under {key} is not one of ours: {error}", key=delivery.key, error=error)
 
     def _lost(self) -> None:
         if self._queue is not None:
-            self._tasks.begin(self._look())
+            self._look()
 
-    async def _look(self) -> None:
-        """Live messages may have been missed: how far is the journal?"""
+    def _look(self) -> None:
+        """See how far the journal is."""
+        self._is_in_doubt = True
+        if not self._is_looking:
+            self._tasks.begin(self._keep_looking())
+
+    async def _keep_looking(self) -> None:
+        """One question after the other: who was in doubt while one was under way needs another."""
+        self._is_looking = True
+        try:
+            while self._is_in_doubt:
+                self._is_in_doubt = False
+                await self._ask()
+        finally:
+            self._is_looking = False
+
+    async def _ask(self) -> int:
+        """Ask the journal how far it is."""
+        mark = self._line.mark
         head = await wait_out(self._clock, self.journal.head)
-        if head.epoch != self._line.epoch:
-            self._line.begin(head.epoch, head.pos)
-            self._take(Renewed())
-        else:
-            self._take(self._line.known(head.pos))
+        self._take(self._line.stands(head.epoch, head.pos, mark))
+        return head.pos
 
     def _take(self, step: Step) -> None:
         if isinstance(step, Release):
             self._show(step.events)
         elif isinstance(step, Fill):
             self._tasks.begin(self._fill())
+        elif isinstance(step, Ask):
+            self._look()
         elif isinstance(step, Renewed):
-            for listener in self._listeners():
+            self.history.renew()
+            self._showing.forget()
+            for listener in self._audience:
                 listener.renewed()
 
     async def _fill(self) -> None:
@@ -166,51 +182,53 @@ class Feed:
         self._is_filling = True
         try:
             while self._line.filling:
-                epoch, upto, page = await wait_out(self._clock, self._missed)
+                # Nothing but the journal says how far it is: a wrong head would have us skip what is yet to come.
+                pos = await self._ask()
+                epoch, upto, page, gaps = await wait_out(self._clock, partial(self._missed, pos))
                 if epoch == self.epoch:  # else readers have been told to ask by themselves
+                    self._have_asked(gaps)
                     events = [live_event(one.event, one.seq, one.pos) for one in page.events]
                     self._show(self._line.filled(events, page.upto if page.more else upto).events)
         finally:
             self._is_filling = False
 
-    async def _missed(self) -> tuple[str, int, Page]:
-        epoch, upto = self.epoch, self._line.target
-        patterns = [*self._topics, *self._patterns]
+    def _have_asked(self, gaps: Sequence[Gap]) -> None:
+        """Have those readers ask where to go on whose events were deleted before they could be filled in."""
+        for group in dict.fromkeys(group for gap in gaps for group in self._audience.of(gap.topic)):
+            for listener in list(group.listeners):
+                listener.renewed()
+
+    async def _missed(self, most: int) -> tuple[str, int, Page, Sequence[Gap]]:
+        """What lies between what was released and the target, ``most`` at most."""
+        epoch, upto, after = self.epoch, min(self._line.target, most), self._line.last
+        patterns = list(dict.fromkeys([*self._audience.patterns, *self._recent.topics]))
         if not patterns:
-            return epoch, upto, Page([], upto, more=False)
+            return epoch, upto, Page([], upto, more=False), ()
         if len(patterns) > FILL_PATTERNS:
             patterns = ["#"]
-        return epoch, upto, await self.journal.read(patterns, after=self._line.last, limit=PAGE_EVENTS, upto=upto)
+        page = await self.journal.read(patterns, after=after, limit=PAGE_EVENTS, upto=upto)
+        # Asked afterwards: what was deleted before the page was read is then among it.
+        return epoch, upto, page, (await self.journal.resume(patterns, Cursor(epoch, after))).gaps
 
     # -- to the listeners ---------------------------------------------------------------------------------------------
 
-    def _listeners(self) -> list[Listener]:
-        return [one for group in (self._topics, self._patterns) for some in group.values() for one in some]
-
-    def _names(self, topic: str) -> Iterable[Listener]:
-        yield from self._topics.get(topic, ())
-        for pattern, listeners in self._patterns.items():
-            if matches(pattern, topic):
-                yield from listeners
-
     def _show(self, events: Sequence[LiveEvent]) -> None:
-        offers: dict[Listener, list[Item]] = {}
+        """Have released events offered: the same to all listeners of one group."""
+        topics: dict[str, list[Item]] = {}
+        offers: dict[Group[Listener], list[Item]] = {}
         for event in events:
             self._latest.recorded(event)
-            item = None
-            for listener in self._names(event.topic):
-                item = item or Item(self.epoch, event)
-                offers.setdefault(listener, []).append(item)
-        for listener, items in offers.items():
-            try:
-                listener.offer(items)
-            except Exception:
-                _log.failure("a reader of {pattern} could not be served", pattern=listener.pattern)
+            item = Item(self.epoch, event)
+            topics.setdefault(event.topic, []).append(item)
+            for group in self._audience.of(event.topic):
+                offers.setdefault(group, []).append(item)
+        # First all of them: a reader may turn to what is remembered while others are still being served.
+        for topic, items in topics.items():
+            self._recent.add(topic, items)
+        if offers:
+            self._showing.recorded(offers, after=(events[0].pos or 0) - 1)
 
-    def _show_transient(self, event: LiveEvent) -> None:
-        item = Item(self.epoch, event)
-        for listener in list(self._names(event.topic)):
-            try:
-                listener.show_transient(item)
-            except Exception:
-                _log.failure("a reader of {pattern} could not be served", pattern=listener.pattern)
+    def _show_transient(self, events: Sequence[LiveEvent]) -> None:
+        for event in events:
+            items = [Item(self.epoch, event)]
+            self._showing.transient({group: list(items) for group in self._audience.of(event.topic)})

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from msgd.clock import Clock
 from msgd.errors import MsgdError
@@ -13,6 +14,14 @@ from msgd.notifier.interface import Stream
 from msgd.notifier.limits import STALL_S
 
 _log = Logger()
+
+
+def log_broken_off(request: Any, error: Exception) -> None:
+    """Tell of an answer that ends before its time; an error that nobody has thought of with where it happened."""
+    if isinstance(error, MsgdError):
+        _log.warn("{path} broke off: {error}", path=request.path, error=error)
+    else:
+        _log.failure("{path} broke off", Failure(error), path=request.path)
 
 
 class Flow:
@@ -36,11 +45,8 @@ class Flow:
                     await self._paused
         except CancelledError:
             raise
-        except Exception as error:
-            if isinstance(error, MsgdError):
-                _log.warn("{path} broke off: {error}", path=request.path, error=error)
-            else:
-                _log.failure("{path} broke off", path=request.path)
+        except Exception as error:  # whatever it is: the head is long out
+            log_broken_off(request, error)
             # Without its last chunk the client sees that the answer is not whole.
             request.channel.transport.abortConnection()
             raise CancelledError from error

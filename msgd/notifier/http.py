@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -13,20 +16,26 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from msgd.clock import Clock
-from msgd.errors import MsgdError, TooLarge, Unauthenticated
-from msgd.notifier.auth import Tokens
-from msgd.notifier.calls import BoundedRequest, RequestCall, header, token_of
-from msgd.notifier.flow import Flow
-from msgd.notifier.interface import Answer, Principal, Reply, Route, Stream, Taken
-from msgd.notifier.limits import IDLE_S, PACE_BYTES, REQUEST_BYTES
+from msgd.errors import MsgdError, NotFound, Unauthenticated
+from msgd.notifier.admission import Admission
+from msgd.notifier.allowances import Allowances
+from msgd.notifier.auth.entry import Entry
+from msgd.notifier.calls import BoundedRequest, Expected, RequestCall, header, headers, is_json, peer_of, token_of
+from msgd.notifier.flow import Flow, log_broken_off
+from msgd.notifier.interface import JSON, Answer, Asked, Principal, Push, Reply, Route, Stream, Taken
+from msgd.notifier.limits import IDLE_S, PACE_BYTES, REQUEST_BYTES, SWALLOW_BYTES
 from msgd.notifier.origins import Origins
-from msgd.notifier.problems import HIDDEN, NotAcceptable, problem
-from msgd.notifier.router import Router
+from msgd.notifier.problems import HIDDEN, NotAcceptable, UnsupportedMedia, problem
+from msgd.notifier.proxies import Proxies
+from msgd.notifier.router import Found, Router
 
 _log = Logger()
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1)."""
+
+_NOT_WANTED: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?")
+"""The weight by which ``Accept`` rules something out (RFC 9110 §12.4.2)."""
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "x-content-type-options": "nosniff",
@@ -42,20 +51,35 @@ class Door(Resource):
 
     isLeaf = True
 
-    def __init__(self, routes: Sequence[Route], *, tokens: Tokens, origins: Origins, clock: Clock) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        nothing: Route,
+        entry: Entry,
+        allowances: Allowances,
+        origins: Origins,
+        proxies: Proxies,
+        admission: Admission,
+        clock: Clock,
+    ) -> None:
         super().__init__()
         self._router = Router(routes)
-        self._tokens = tokens
+        self._nothing = Found(nothing, {})
+        self._entry = entry
+        self._allowances = allowances
         self._origins = origins
+        self._proxies = proxies
+        self._admission = admission
         self._clock = clock
 
-    def body_limit(self, method: str, uri: bytes) -> int:
-        """How long the body of a request may be."""
+    def expected(self, method: str, uri: bytes) -> Expected:
+        """What a request may bring."""
         try:
-            found = self._router.find(method, _path(uri))
+            route = self._router.find(method, _path(uri)).route
         except MsgdError:
-            return REQUEST_BYTES
-        return REQUEST_BYTES if found.route.body_bytes is None else found.route.body_bytes
+            return Expected(REQUEST_BYTES)
+        return Expected(REQUEST_BYTES if route.body_bytes is None else route.body_bytes, route.streamed)
 
     def render(self, request: Any) -> int:
         """Begin to answer."""
@@ -73,45 +97,57 @@ class Door(Resource):
             reply = problem(error)
         except CancelledError:
             raise
-        except Exception:
+        except Exception:  # a mistake of ours: the client is answered 500, and nothing of what it was
             _log.failure("{method} {path} failed", method=request.method, path=request.path)
             reply = problem(HIDDEN)
+        if request.incoming is not None and not request.incoming.ended:
+            await _swallow(request)
         if isinstance(reply, Taken) or request._disconnected:
             return
         self._write_head(request, reply)
         if isinstance(reply, Answer):
             request.setHeader("content-length", str(len(reply.body)))
             request.write(b"" if request.method == b"HEAD" else reply.body)
-        elif request.method != b"HEAD":
+        elif request.method == b"HEAD":
+            request.write(b"")
+        elif isinstance(reply, Push):
+            await _push(request, reply)
+        else:
             await Flow(request, reply, self._clock).run()
         request.finish()
 
     async def _reply(self, request: Any) -> Reply:
         if request.too_large:
-            request.setHeader("connection", "close")
-            request.channel.persistent = False
-            raise TooLarge(f"the body is over the limit of {request.limit} bytes", where="body")
+            _close_after(request)
+            raise request.over()
         method, path = request.method.decode("latin-1"), _path(request.uri)
         if method == "OPTIONS":
             return self._options(request, path)
-        found = self._router.find(method, path)
+        try:
+            found = self._router.find(method, path)
+        except NotFound:
+            if method not in ("GET", "HEAD") or path.startswith("/api/") or not _shows_pages(header(request, "accept")):
+                raise
+            found = self._nothing
         _check_accept(header(request, "accept"), found.route.produces)
-        principal, refusal = await self._principal(request, method)
-        if principal is None and not found.route.open:
+        asked = self._proxies.look(peer_of(request), partial(headers, request), secure=request.isSecure())
+        principal, refusal = await self._principal(request, found.route, asked)
+        if principal is not None:
+            self._allowances.request(principal)
+        elif not found.route.open:
             raise refusal
-        return await found.route.endpoint(RequestCall(request, found, principal, refusal))
+        return await found.route.endpoint(RequestCall(request, found, asked, principal, refusal))
 
-    async def _principal(self, request: Any, method: str) -> tuple[Principal | None, MsgdError]:
+    async def _principal(self, request: Any, route: Route, asked: Asked) -> tuple[Principal | None, MsgdError]:
         """Who asks, or why that is not known."""
         token, by_cookie = token_of(request)
         if not token:
             return None, Unauthenticated("a token is needed: Authorization: Bearer …, or a session cookie")
-        if by_cookie and method not in SAFE:
-            self._origins.check_write(
-                header(request, "origin"), header(request, "host"), header(request, "sec-fetch-site")
-            )
+        if by_cookie and route.method not in SAFE:
+            self._origins.check_write(header(request, "origin"), asked, header(request, "sec-fetch-site"))
+            _check_takes(request, route)
         try:
-            return await self._tokens.principal(token), HIDDEN
+            return await self._entry.principal(token, asked.address), HIDDEN
         except MsgdError as refusal:
             return None, refusal
 
@@ -126,8 +162,11 @@ class Door(Resource):
             }
         return Answer(status=204, content_type="", headers=headers)
 
-    def _write_head(self, request: Any, reply: Answer | Stream) -> None:
+    def _write_head(self, request: Any, reply: Answer | Stream | Push) -> None:
         request.setResponseCode(reply.status)
+        if self._admission.closed:
+            # Nothing more comes over this connection: a proxy that keeps it must not send the next request here.
+            _close_after(request)
         request.responseHeaders.removeHeader("server")
         request.responseHeaders.removeHeader("content-type")
         if reply.content_type:
@@ -145,6 +184,29 @@ class Door(Resource):
                 request.responseHeaders.addRawHeader("set-cookie", cookie)
 
 
+def _close_after(request: Any) -> None:
+    """Nothing more comes over this connection after the answer."""
+    request.setHeader("connection", "close")
+    request.channel.persistent = False
+
+
+async def _swallow(request: Any) -> None:
+    """Let the rest of a body come that its endpoint did not want; what is too much for that is not waited for."""
+    await request.incoming.swallow(SWALLOW_BYTES)
+    if not request.incoming.ended and not request._disconnected:
+        _close_after(request)
+
+
+async def _push(request: Any, reply: Push) -> None:
+    """Leave the answer open until it ends; where it breaks off its client has to connect anew, as after any end."""
+    try:
+        await reply.run(request)
+    except CancelledError:
+        raise
+    except Exception as error:  # whatever it is: the head is long out, and the end is all that can be said
+        log_broken_off(request, error)
+
+
 class PacedChannel(HTTPChannel):
     """One HTTP/1.1 connection. Twisted takes every byte for progress; here a request has to keep a pace."""
 
@@ -152,6 +214,8 @@ class PacedChannel(HTTPChannel):
         super().__init__()
         self._between = True  # two requests: the next byte begins one
         self._came = 0  # bytes since the timer was set
+        self._held = False  # its body is not being read
+        self._lost = False
 
     def dataReceived(self, data: bytes) -> None:
         self._came += len(data)
@@ -166,7 +230,29 @@ class PacedChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         self._between = True
+        if self._held:
+            self.setTimeout(self.timeOut)  # as it is to be again after the answer
         super().allContentReceived()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self._lost = True
+        super().connectionLost(reason)
+
+    def hold(self) -> None:
+        """Read no more of a body, which is not its client's fault."""
+        self._held = True
+        self.setTimeout(None)
+        producer: Any = self._networkProducer
+        producer.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read on."""
+        self._held = False
+        if not self._handlingRequest and not self._lost:  # else all has come meanwhile, or nothing more comes
+            self._came = 0
+            self.setTimeout(self.timeOut)
+        producer: Any = self._networkProducer
+        producer.resumeProducing()
 
 
 class DoorSite(Site):
@@ -179,7 +265,7 @@ class DoorSite(Site):
 
     def __init__(self, door: Door, reactor: Any) -> None:
         super().__init__(door, timeout=IDLE_S, reactor=reactor, parsePOSTFormSubmission=False)
-        self.body_limit: Callable[[str, bytes], int] = door.body_limit
+        self.expected: Callable[[str, bytes], Expected] = door.expected
 
     def log(self, request: Any) -> None:
         """No access log: a proxy has one, and addresses hold ids that are nobody's business."""
@@ -194,13 +280,27 @@ def _unless_gone(failure: Failure) -> None:
         _log.failure("an answer could not be written", failure)
 
 
+def _check_takes(request: Any, route: Route) -> None:
+    """Raises UnsupportedMedia for a body with the cookie that a mere form of a foreign page could send: those are of
+    other kinds than JSON (Fetch standard, "CORS-safelisted request-header")."""
+    kind = header(request, "content-type").partition(";")[0].strip().lower()
+    if not request.has_body or not route.takes or kind in route.takes or (JSON in route.takes and is_json(kind)):
+        return
+    raise UnsupportedMedia(f"with the cookie the body must be {' or '.join(route.takes)}", where="content-type")
+
+
+def _shows_pages(accept: str) -> bool:
+    """Whether who asks is a browser that goes to a page: clients of the API take anything, and name no HTML."""
+    return any(part.split(";")[0].strip().lower() == "text/html" for part in accept.split(","))
+
+
 def _check_accept(accept: str, produces: Sequence[str]) -> None:
     """Raises NotAcceptable if ``Accept`` rules out everything that a route produces (RFC 9110 §12.5.1)."""
     if not accept or not produces:
         return
     for part in accept.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))
-        if any(word.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for word in parameters):
+        if any(_NOT_WANTED.fullmatch(word) for word in parameters):
             continue
         family = kind.removesuffix("/*")
         for one in produces:

@@ -7,15 +7,20 @@ sees a problem document.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar, Union
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, Union
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from twisted.internet.defer import Deferred
 
 from msgd.errors import Forbidden
 from msgd.messages import json
+from msgd.messages.jobs import NORMAL
 from msgd.messages.topics import covers, job_topic, user_topic
+
+if TYPE_CHECKING:
+    from msgd.database import Transaction
+    from msgd.jobs.interface import Job, Submission  # the command line reads grants, and is to be light
 
 T = TypeVar("T")
 
@@ -45,6 +50,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     expires_s: float  # seconds since 1970
     token_id: str = ""  # ``jti``, for revocation
+    issued_s: float = 0.0  # ``iat``; 0 if the token does not tell
 
     def may(self, action: str, pattern: str) -> bool:
         """Whether a grant covers everything that ``pattern`` names; ``admin`` stands for every action."""
@@ -97,11 +103,21 @@ class Stream(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
 
 
+class Push(Struct, frozen=True, kw_only=True):
+    """An answer that stays open: ``run`` is given the request once its head is to be sent, writes as things happen,
+    and returns at the end. It is cancelled if the client goes away."""
+
+    run: Callable[[Any], Awaitable[None]]
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+
+
 class Taken(Struct, frozen=True):
     """The endpoint has taken over the connection (a WebSocket): nothing is left to write."""
 
 
-Reply = Union[Answer, Stream, Taken]
+Reply = Union[Answer, Stream, Push, Taken]
 
 
 def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
@@ -109,8 +125,19 @@ def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None =
     return Answer(status=status, body=json.encode(value), headers=headers or {})
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """Where a request comes from, and what it was sent to, as far as proxies can be believed (``proxies``)."""
+
+    address: str  # under which strangers are counted; "" for whoever is on this machine
+    host: str  # with its port, as the browser names it
+    secure: bool  # it is known that the browser speaks TLS
+
+
 class Call(Protocol):
     """One request, as an endpoint sees it."""
+
+    @property
+    def asked(self) -> Asked: ...
 
     @property
     def method(self) -> str: ...
@@ -138,6 +165,10 @@ class Call(Protocol):
     def json(self, form: type[T]) -> T:
         """The body as ``form``. Raises InvalidInput (and its kinds) naming the field, or UnsupportedMedia."""
 
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body of a route that takes it as a stream, in pieces, as it comes; the client is read no faster than they
+        are taken. Raises TooLarge beyond the route's limit. If the client goes away the endpoint is cancelled."""
+
     def gone(self) -> Deferred[None]:
         """Fires when the client has gone away. Cancel it to stop waiting."""
 
@@ -154,3 +185,45 @@ class Route(Struct, frozen=True, kw_only=True):
     open: bool = False  # to callers without a token
     produces: tuple[str, ...] = (JSON,)  # empty: whatever the client accepts
     body_bytes: int | None = None  # None: the usual limit of a request
+    streamed: bool = False  # the endpoint is called when the head has come, and takes the body from ``chunks``
+    takes: tuple[str, ...] = (JSON,)  # what a body may be that comes with the cookie; empty: anything
+
+
+class JobRequest(Struct, kw_only=True):
+    """A job asked for."""
+
+    type: str
+    params: Raw = Raw(b"{}")
+    key: str = ""
+    delay: float = 0.0  # seconds
+    priority: str = NORMAL
+
+
+class Orders(Protocol):
+    """What routes of services may have done, with all checks that the door makes for whoever asks."""
+
+    def check_submit(self, who: Principal, type_: str) -> None:
+        """Raises what :meth:`submit` would raise now, whatever the params: Forbidden, or Overloaded while too much
+        waits. For routes that have much to do before they submit."""
+
+    async def submit(self, who: Principal, request: JobRequest, *, traceparent: str = "") -> Job:
+        """Make a job; it is safe when this returns. Raises InvalidInput (and its kinds) naming the field, Forbidden,
+        Overloaded, DatabaseUnavailable."""
+
+    async def submission(self, who: Principal, request: JobRequest, *, traceparent: str = "") -> Submission:
+        """What :meth:`submit` would make a job of, with all its checks and errors: for routes that make one in a
+        transaction of their own (:meth:`~msgd.jobs.interface.Jobs.submit_within`)."""
+
+    async def job(self, who: Principal, job: str) -> Job:
+        """A job that ``who`` may see. Raises NotFound, also for one that is not theirs to know of."""
+
+    async def cancel(self, who: Principal, job: str) -> Job:
+        """End a job; one that has ended is returned as it is. Raises NotFound, Forbidden."""
+
+
+Suspend = Callable[["Transaction", str], object]
+"""What goes on without a token in the name of a ``sub``, a rule say, is stopped in the transaction that revokes its
+tokens. Blocking, in a database thread."""
+
+Mount = Callable[[Orders], Sequence[Route]]
+"""The routes of a service, which order from what they are given."""

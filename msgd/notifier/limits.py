@@ -32,14 +32,16 @@ STALL_S: Final = 60.0
 """A client that takes nothing of a streamed answer for so long is cut off."""
 
 PAGE_DEFAULT: Final = 100
+"""Events or rooms in one answer, where none says how many: a screen and what one scrolls to at once."""
+
+LIST_DEFAULT: Final = 50
+"""Jobs or dead letters, each of which may hold its whole params or the beginning of a body."""
+
 PAGE_MOST: Final = 1000
-"""Events or jobs in one answer."""
+"""Events, jobs, rooms or letters in one answer, whatever is asked for."""
 
 WAIT_MOST_S: Final = 60.0
 """A long-poll: proxies give up on silent answers after a minute."""
-
-DELAY_MOST_S: Final = 366 * 86400.0
-"""How far ahead a job may be put off; more is a schedule."""
 
 QUERY_TOPICS: Final = 32
 """Topics and patterns in one request for history."""
@@ -69,6 +71,14 @@ HELLO_S: Final = 10.0
 
 EXPIRING_S: Final = 60.0
 """How long before its token's end a client is told to renew it."""
+
+RETRY_MS: Final = 1000
+"""What an event stream's client waits before it connects anew, at least; at most twice as long."""
+
+HERD_SPREAD_S: Final = 10.0
+"""Who could not be let in is told to come again within so long: thousands of clients, at the pace of the setting
+``handshakes``. That is 500 a second by default, as an opening takes 0.5 ms of a processor, so that three quarters of it
+are left for those who are in."""
 
 DRAIN_SPREAD_S: Final = 5.0
 """On stop, clients are told to come back at moments spread over so long: no herd at the next notifier."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Union
 
 import msgspec
 from msgspec import Raw, Struct
 
-from msgd.errors import InvalidInput, NotJson
 from msgd.messages import json
 from msgd.messages.jobs import NORMAL
 
@@ -37,10 +36,14 @@ class Subscribe(Operation, tag="subscribe"):
 
 
 class Unsubscribe(Operation, tag="unsubscribe"):
+    """No more of a subscription; what was subscribed to names it."""
+
     topic: str
 
 
 class Publish(Operation, tag="publish"):
+    """An event; ``id``: the same again adds nothing, "" has one made."""
+
     topic: str
     type: str
     data: Raw = Raw(b"null")
@@ -48,6 +51,8 @@ class Publish(Operation, tag="publish"):
 
 
 class Submit(Operation, tag="submit"):
+    """A job; ``key``: the same again is the same job; ``delay``: seconds until it may begin."""
+
     type: str
     params: Raw = Raw(b"{}")
     key: str = ""
@@ -56,7 +61,21 @@ class Submit(Operation, tag="submit"):
 
 
 class Cancel(Operation, tag="cancel"):
+    """The end of a job, by its id."""
+
     job: str
+
+
+class Presence(Operation, tag="presence"):
+    """Who reads a topic, now and whenever that changes."""
+
+    topic: str
+
+
+class Typing(Operation, tag="typing"):
+    """Who speaks for this connection is typing, on a room's topic."""
+
+    topic: str
 
 
 class Token(Operation, tag="token"):
@@ -66,27 +85,22 @@ class Token(Operation, tag="token"):
 
 
 class Ping(Operation, tag="ping"):
-    pass
+    """Is somebody there?"""
 
 
-AnyOperation = Union[Hello, Subscribe, Unsubscribe, Publish, Submit, Cancel, Token, Ping]
+AnyOperation = Union[Hello, Subscribe, Unsubscribe, Publish, Submit, Cancel, Presence, Typing, Token, Ping]
 
-_decode = msgspec.json.Decoder(AnyOperation).decode
+_decode: Final[Callable[[bytes], AnyOperation]] = msgspec.json.Decoder(AnyOperation).decode
 
 
 def decode(payload: bytes) -> AnyOperation:
     """The operation in a message. Raises NotJson, or InvalidInput naming the field."""
-    try:
-        found: AnyOperation = _decode(payload)
-    except msgspec.ValidationError as wrong:
-        message, _, path = str(wrong).partition(" - at `")
-        raise InvalidInput(message, where=path.rstrip("`").removeprefix("$.")) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as wrong:
-        raise NotJson(f"not UTF-8 JSON: {wrong}") from None
-    return found
+    return json.decode_by(_decode, payload, where="")
 
 
 class _Referred(Struct):
+    """Of any message, what an answer to it names."""
+
     ref: Ref = None
 
 
@@ -112,6 +126,8 @@ DRAINING: Final = 4000
 """This notifier stops: connect anew, at the moment advised by ``drain``."""
 BROKEN: Final = 4001
 """Something went wrong here: connect anew, and go on from the cursors."""
+CROWDED: Final = 4002
+"""Too many connections: connect anew after the ``retry_after`` of the ``error`` before."""
 PROTOCOL: Final = 4100
 """The client does not speak ``msgd.v1``: connecting anew would not help."""
 BAD_TOKEN: Final = 4101

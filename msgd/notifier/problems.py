@@ -17,6 +17,10 @@ RETRY_AFTER_S: Final = 2.0
 """Said with 503 where the error has no better idea: a broker or database that restarts is back in seconds."""
 
 
+WEBSOCKET_VERSION: Final = "13"
+"""The one that the standard knows; whoever comes with another is told (RFC 6455 §4.4)."""
+
+
 class MethodNotAllowed(errors.InvalidInput):
     """A path that knows other methods; ``allowed`` names them."""
 
@@ -56,7 +60,9 @@ _STATUS: Final[Mapping[type[errors.MsgdError], int]] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Gone: 410,
     errors.RateLimited: 429,
+    errors.StorageFull: 507,
     errors.Unavailable: 503,
     errors.PeerError: 502,
 }
@@ -94,9 +100,9 @@ def problem(error: errors.MsgdError) -> Answer:
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
     if status == 426:
-        headers |= {"upgrade": "websocket", "connection": "upgrade"}
+        headers |= {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": WEBSOCKET_VERSION}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="msgd"'
-    if status in (429, 503):
+    if status in (429, 503) or error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after or RETRY_AFTER_S))
     return Answer(status=status, body=json.encode(document), content_type=CONTENT_TYPE, headers=headers)

@@ -16,9 +16,11 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from msgd.errors import InvalidInput
+from msgd.jobs.interface import Job
 from msgd.journal.interface import Journal
 from msgd.messages import json
 from msgd.messages.events import Recorded
+from msgd.messages.topics import job_topic
 from msgd.messages.wire import format_time
 
 PAGE: Final = 500
@@ -37,11 +39,15 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?")
 _FORMULA: Final = re.compile(r"\s*[=+\-@\t\r＝＋－＠]")
 
 
-def record(recorded: Recorded) -> dict[str, Any]:
-    """A result: the event's data with ``seq`` and ``time`` added (ours win over keys of the same name)."""
+def record(recorded: Recorded, part: str = "") -> dict[str, Any]:
+    """A result: the event's data with ``seq`` and ``time`` added (ours win over keys of the same name).
+
+    ``part``: the id of the part of a split job whose result it is, added as ``part``: ``seq`` counts within it.
+    """
     data = msgspec.json.decode(recorded.event.data)
     fields = data if isinstance(data, dict) else {"value": data}
-    return {**fields, "seq": recorded.seq, "time": format_time(recorded.event.time_ms)}
+    whose = {"part": part} if part else {}
+    return {**fields, **whose, "seq": recorded.seq, "time": format_time(recorded.event.time_ms)}
 
 
 class Writer(Protocol):
@@ -145,24 +151,25 @@ def add_columns(columns: dict[str, None], records: Iterable[dict[str, Any]]) -> 
 
 
 class Results:
-    """The results of one run of a job, as far as they are stored now."""
+    """The results of one run of a job and of its parts, as far as they are stored now."""
 
-    def __init__(self, journal: Journal, topic: str, types: Sequence[str], run: int, upto: int) -> None:
+    def __init__(self, journal: Journal, jobs: Sequence[Job], types: Sequence[str], upto: int) -> None:
+        """``jobs``: the job, and the parts into which it was split."""
         self._journal = journal
-        self._topic = topic
+        self._runs = {job_topic(job.id): job.run for job in jobs}
+        self._parts = {job_topic(job.id): job.id for job in jobs[1:]}
         self._types = frozenset(types)
-        self._run = run
         self._upto = upto
 
     async def pages(self) -> AsyncIterator[list[dict[str, Any]]]:
         """The results, page by page, in order."""
         after = 0
         while True:
-            page = await self._journal.read([self._topic], after=after, limit=PAGE, upto=self._upto)
+            page = await self._journal.read(list(self._runs), after=after, limit=PAGE, upto=self._upto)
             found = [
-                record(one)
+                record(one, self._parts.get(one.event.topic, ""))
                 for one in page.events
-                if one.event.type in self._types and one.event.run in (self._run, None)
+                if one.event.type in self._types and one.event.run in (self._runs[one.event.topic], None)
             ]
             if found:
                 yield found

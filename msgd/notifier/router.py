@@ -41,7 +41,7 @@ class Router:
         paths.sort(key=lambda path: sum(_is_variable(word) for word in path[0]))
 
     def find(self, method: str, path: str) -> Found:
-        """The route of a request. Raises NotFound, MethodNotAllowed, or InvalidInput for a path that is not UTF-8."""
+        """The route of a request. Raises NotFound, MethodNotAllowed, or InvalidInput for a path that is no text."""
         words = tuple(_decode(word) for word in _split(path))
         for template, methods in self._by_length.get(len(words), ()):
             if all(_is_variable(one) or one == word for one, word in zip(template, words, strict=True)):
@@ -77,6 +77,9 @@ def _is_variable(word: str) -> bool:
 
 def _decode(word: str) -> str:
     try:
-        return unquote_to_bytes(word).decode()
+        decoded = unquote_to_bytes(word).decode()
     except UnicodeDecodeError:
         raise InvalidInput("the path is not UTF-8", where="path") from None
+    if "\0" in decoded:  # no name holds it, and not every database can be asked for it
+        raise InvalidInput("the path holds the character U+0000", where="path")
+    return decoded

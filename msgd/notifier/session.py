@@ -9,45 +9,35 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from msgd.clock import DelayedCall
-from msgd.errors import Conflict, InvalidInput, MsgdError, Overloaded, Unauthenticated
+from msgd.errors import MsgdError, RateLimited, Unauthenticated
 from msgd.journal.interface import Gap
-from msgd.messages.topics import check_pattern
 from msgd.messages.wire import format_time
 from msgd.notifier import operations as ops
-from msgd.notifier.auth import Tokens
-from msgd.notifier.commands import Commands, EventRequest, JobRequest
-from msgd.notifier.feed import Feed
-from msgd.notifier.interface import Principal
-from msgd.notifier.limits import EXPIRING_S, HEARTBEAT_S, HELLO_S, OPERATIONS, SUBSCRIPTIONS
+from msgd.notifier.commands import EventRequest
+from msgd.notifier.desk import Desk
+from msgd.notifier.interests import Interests, Talking
+from msgd.notifier.interface import JobRequest, Principal
+from msgd.notifier.limits import EXPIRING_S, HEARTBEAT_S, HELLO_S, OPERATIONS
 from msgd.notifier.problems import HIDDEN, status_of
-from msgd.notifier.reader import Outlet, Reader
-from msgd.notifier.views import gap_view, job_brief, job_view
+from msgd.notifier.views import gap_view, job_brief
 
 _log = Logger()
 
-JOB_PREFIX: Final = "job."
 
-
-class Desk:
-    """What every session works with."""
-
-    def __init__(self, commands: Commands, feed: Feed, tokens: Tokens, clock: Any) -> None:
-        self.commands = commands
-        self.feed = feed
-        self.tokens = tokens
-        self.clock = clock
-
-
-class Connection(Outlet, Protocol):
+class Connection(Talking, Protocol):
     """What carries a session."""
 
-    def say(self, message: bytes) -> None:
-        """Write a message that is no event."""
+    @property
+    def address(self) -> str:
+        """Under which strangers are counted; "" for whoever is on this machine."""
+
+    def speaks_for(self, principal: Principal) -> None:
+        """This is whom, until the next call."""
 
     def close(self, code: int, reason: str) -> None: ...
 
-    def hold(self, held: bool) -> None:
-        """Stop or go on reading operations."""
+    def hold(self, why: str, held: bool) -> None:
+        """Take no more messages, or go on; there may be several reasons at once."""
 
 
 class Session:
@@ -58,9 +48,10 @@ class Session:
         self._connection = connection
         self._id = session_id
         self._principal: Principal | None = None
-        self._readers: dict[str, Reader] = {}
+        self._interests = Interests(desk, connection, self)
         self._running: set[Deferred[None]] = set()
         self._timer: DelayedCall | None = None
+        self._again: DelayedCall | None = None  # when its client, who was too fast, is heard again
         self._ended = False
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -72,33 +63,48 @@ class Session:
         else:
             self._timer = self._desk.clock.callLater(HELLO_S, self._no_hello)
 
+    def refuse(self, why: MsgdError, ref: ops.Ref = None) -> None:
+        """This connection is none to talk over."""
+        self._error(why, ref)
+        limited = isinstance(why, RateLimited)
+        code = ops.CROWDED if limited else ops.BROKEN if why.retryable else ops.BAD_TOKEN
+        self._connection.close(code, why.message)
+
     def received(self, payload: bytes) -> None:
         """A message of the client. Operations begin in their order; those that wait do not hold up others."""
         try:
             operation = ops.decode(payload)
         except MsgdError as error:
-            self._error(error, ops.ref_of(payload))
+            self._misunderstood(error, ops.ref_of(payload))
             return
         running = Deferred.fromCoroutine(self._perform(operation))
         if not running.called:
             self._running.add(running)
             running.addBoth(lambda _: self._performed(running))
             if len(self._running) == OPERATIONS:
-                self._connection.hold(True)
+                self._connection.hold("busy", True)
+
+    def _misunderstood(self, why: MsgdError, ref: ops.Ref) -> None:
+        """What cannot be decoded counts as an operation: it costs as much."""
+        try:
+            self._count()
+        except RateLimited as limited:
+            why = limited
+        self._error(why, ref)
 
     def ended(self) -> None:
         """The connection is gone."""
         self._ended = True
         self._set_timer(None)
+        if self._again is not None and self._again.active():
+            self._again.cancel()
         for running in list(self._running):
             running.cancel()
-        for reader in self._readers.values():
-            reader.stop()
-        self._readers.clear()
+        self._interests.end()
 
     def drain(self, reconnect_in_s: float) -> None:
         """This process stops: have the client connect anew in so many seconds."""
-        self._say("drain", {"reconnect_in": round(reconnect_in_s, 2)})
+        self.say("drain", {"reconnect_in": round(reconnect_in_s, 2)})
         self._connection.close(ops.DRAINING, "this server is stopping")
 
     # -- who ----------------------------------------------------------------------------------------------------------
@@ -107,10 +113,11 @@ class Session:
         self._take(principal)
         expires = format_time(int(principal.expires_s * 1000))
         fields = {"session": self._id, "sub": principal.sub, "expires": expires, "heartbeat": HEARTBEAT_S}
-        self._say("welcome", fields, ref)
+        self.say("welcome", fields, ref)
 
     def _take(self, principal: Principal) -> None:
         self._principal = principal
+        self._connection.speaks_for(principal)
         left_s = principal.expires_s - self._desk.clock.seconds()
         self._set_timer(self._desk.clock.callLater(max(0.0, left_s - EXPIRING_S), self._expiring))
 
@@ -125,7 +132,7 @@ class Session:
     def _expiring(self) -> None:
         assert self._principal is not None
         left_s = max(0.0, self._principal.expires_s - self._desk.clock.seconds())
-        self._say("expiring", {"in": round(left_s)})
+        self.say("expiring", {"in": round(left_s)})
         self._timer = self._desk.clock.callLater(left_s, self._expired)
 
     def _expired(self) -> None:
@@ -136,26 +143,53 @@ class Session:
     def _performed(self, running: Deferred[None]) -> None:
         self._running.discard(running)
         if len(self._running) == OPERATIONS - 1 and not self._ended:
-            self._connection.hold(False)
+            self._connection.hold("busy", False)
 
     async def _perform(self, operation: ops.AnyOperation) -> None:
         try:
-            if self._principal is None and not isinstance(operation, (ops.Hello, ops.Ping)):
-                raise Unauthenticated("say hello with a token first")
+            self._check(operation)
             await _PERFORM[type(operation)](self, operation)
         except CancelledError:
             pass
         except Unauthenticated as error:
-            self._error(error, operation.ref)
-            self._connection.close(ops.BAD_TOKEN, error.message)
+            self.refuse(error, operation.ref)
         except MsgdError as error:
-            self._error(error, operation.ref)
-        except Exception:
+            if self._principal is None and isinstance(operation, ops.Hello):
+                self.refuse(error, operation.ref)
+            else:
+                self._error(error, operation.ref)
+        except Exception:  # a mistake of ours costs this operation, and not the connection
             _log.failure("{op} failed", op=type(operation).__name__)
             self._error(HIDDEN, operation.ref)
 
+    def _check(self, operation: ops.AnyOperation) -> None:
+        """Raises Unauthenticated, RateLimited or Unavailable unless an operation may be performed now."""
+        if self._principal is None:
+            if not isinstance(operation, (ops.Hello, ops.Ping)):
+                raise Unauthenticated("say hello with a token first")
+        elif not isinstance(operation, (ops.Hello, ops.Token)):
+            self._desk.entry.check(self._principal)
+        self._count()
+
+    def _count(self) -> None:
+        """Raises RateLimited for one message too many, and hears no more of them until its client may come again: to
+        refuse costs as much as to perform."""
+        try:
+            if self._principal is not None:
+                self._desk.allowances.operation(self._principal)
+            else:
+                self._desk.allowances.stranger(self._connection.address)
+        except RateLimited as limited:
+            if not self._ended:
+                self._connection.hold("pace", True)
+                self._again = self._desk.clock.callLater(
+                    limited.retry_after or 0.0, self._connection.hold, "pace", False
+                )
+            raise
+
     @property
-    def _who(self) -> Principal:
+    def who(self) -> Principal:
+        """Whom it speaks for; not before there is somebody."""
         assert self._principal is not None
         return self._principal
 
@@ -163,77 +197,39 @@ class Session:
         if self._principal is not None and not operation.token:
             return self._welcome(self._principal, operation.ref)
         await self._renew(operation.token)
-        return self._welcome(self._who, operation.ref)
+        return self._welcome(self.who, operation.ref)
 
     async def _token(self, operation: ops.Token) -> None:
         await self._renew(operation.token)
-        self._say("ok", {"expires": format_time(int(self._who.expires_s * 1000))}, operation.ref)
+        self.say("ok", {"expires": format_time(int(self.who.expires_s * 1000))}, operation.ref)
 
     async def _renew(self, token: str) -> None:
-        principal = await self._desk.tokens.principal(token)
-        if self._principal is not None and principal.sub != self._principal.sub:
+        principal = await self._desk.entry.principal(token, self._connection.address)
+        if self._principal is None:
+            self._desk.doors.check_room(principal)
+        elif principal.sub != self._principal.sub:
             self._connection.close(ops.FORBIDDEN, "a connection stays its principal's")
             raise CancelledError
         self._take(principal)
-        for pattern in [one for one in self._readers if not principal.may_read(one)]:
-            if not await self._owns(pattern):
-                self._drop(pattern)
-
-    async def _owns(self, pattern: str) -> bool:
-        try:
-            await self._check_readable(pattern)
-        except MsgdError:
-            return False
-        return True
+        await self._interests.check()
 
     async def _subscribe(self, operation: ops.Subscribe) -> None:
-        pattern = check_pattern(operation.topic)
-        if pattern in self._readers:
-            raise Conflict(f"this connection is subscribed to {pattern} already: unsubscribe first", where="topic")
-        if len(self._readers) >= SUBSCRIPTIONS:
-            raise Overloaded(f"a connection has at most {SUBSCRIPTIONS} subscriptions: use a pattern", where="topic")
-        reader = Reader(self._desk.feed, pattern, self._connection, self._desk.clock)
-        self._readers[pattern] = reader
-        try:
-            job = await self._check_readable(pattern)
-            cursor = await reader.begin(operation.since)
-        except BaseException:
-            self._drop(pattern, reader)
-            raise
-        if self._readers.get(pattern) is not reader:
-            return  # unsubscribed meanwhile
-        self._say("subscribed", {"topic": pattern, "cursor": cursor}, operation.ref)
-        if job is not None:
-            self._say("state", {"topic": pattern, "job": job})
-        reader.go()
-
-    async def _check_readable(self, pattern: str) -> Mapping[str, Any] | None:
-        """Raises Forbidden or NotFound; returns a job topic's snapshot."""
-        job = pattern.removeprefix(JOB_PREFIX)
-        if job != pattern and "." not in job and job not in "*#":
-            return job_view(await self._desk.commands.job(self._who, job))
-        self._who.require(self._who.may_read(pattern), f"subscribing to {pattern}")
-        return None
+        await self._interests.subscribe(operation)
 
     async def _unsubscribe(self, operation: ops.Unsubscribe) -> None:
-        if operation.topic not in self._readers:
-            raise InvalidInput(f"this connection is not subscribed to {operation.topic[:200]}", where="topic")
-        self._drop(operation.topic)
-        self._say("ok", {"topic": operation.topic}, operation.ref)
+        self._interests.unsubscribe(operation)
 
-    def _drop(self, pattern: str, reader: Reader | None = None) -> None:
-        """End a subscription (``reader``: if it is still this one)."""
-        found = self._readers.get(pattern)
-        if reader is not None:
-            reader.stop()
-        if found is not None and reader in (None, found):
-            found.stop()
-            del self._readers[pattern]
+    async def _presence(self, operation: ops.Presence) -> None:
+        await self._interests.watch(operation)
+
+    async def _typing(self, operation: ops.Typing) -> None:
+        self._desk.typing.tell(self.who, operation.topic)
+        self.say("ok", {}, operation.ref)
 
     async def _publish(self, operation: ops.Publish) -> None:
         request = EventRequest(topic=operation.topic, type=operation.type, data=operation.data, id=operation.id)
-        (event,) = await self._desk.commands.publish(self._who, [request])
-        self._say("ok", {"id": event}, operation.ref)
+        (event,) = await self._desk.commands.publish(self.who, [request])
+        self.say("ok", {"id": event}, operation.ref)
 
     async def _submit(self, operation: ops.Submit) -> None:
         request = JobRequest(
@@ -243,17 +239,18 @@ class Session:
             delay=operation.delay,
             priority=operation.priority,
         )
-        self._say("ok", job_brief(await self._desk.commands.submit(self._who, request)), operation.ref)
+        self.say("ok", job_brief(await self._desk.commands.submit(self.who, request)), operation.ref)
 
     async def _cancel(self, operation: ops.Cancel) -> None:
-        self._say("ok", job_brief(await self._desk.commands.cancel(self._who, operation.job)), operation.ref)
+        self.say("ok", job_brief(await self._desk.commands.cancel(self.who, operation.job)), operation.ref)
 
     async def _ping(self, operation: ops.Ping) -> None:
-        self._say("ok", {}, operation.ref)
+        self.say("ok", {}, operation.ref)
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def _say(self, op: str, fields: Mapping[str, Any], ref: ops.Ref = None) -> None:
+    def say(self, op: str, fields: Mapping[str, Any], ref: ops.Ref = None) -> None:
+        """Tell the client something; ``ref``: of the operation that this answers."""
         if not self._ended:
             self._connection.say(ops.message(op, fields, ref))
 
@@ -265,7 +262,7 @@ class Session:
             fields["where"] = error.where
         if error.retry_after is not None:
             fields["retry_after"] = error.retry_after
-        self._say("error", fields, ref)
+        self.say("error", fields, ref)
 
 
 def gap_message(gap: Gap, subscription: str) -> bytes:
@@ -282,5 +279,7 @@ _PERFORM: Final[Mapping[type[Any], Callable[[Session, Any], Awaitable[None]]]] =
     ops.Publish: Session._publish,
     ops.Submit: Session._submit,
     ops.Cancel: Session._cancel,
+    ops.Presence: Session._presence,
+    ops.Typing: Session._typing,
     ops.Ping: Session._ping,
 }

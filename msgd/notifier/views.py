@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from msgspec import Raw, Struct
 
-from msgd.jobs.interface import Job, State, TypeInfo
+from msgd.jobs.interface import DeadLetter, Job, State, TypeInfo
 from msgd.journal.interface import Gap
 from msgd.messages import json
 from msgd.messages.cursors import Cursor
@@ -60,6 +61,11 @@ def event_message(epoch: str, event: LiveEvent, subscription: str) -> bytes:
     return json.encode(EventMessage(**_fields(epoch, event), subscription=by))
 
 
+def event_page(epoch: str, event: LiveEvent) -> bytes:
+    """An event of a page, encoded."""
+    return json.encode(EventView(**_fields(epoch, event)))
+
+
 def event_view(epoch: str, recorded: Recorded) -> EventView:
     """An event of a page of history."""
     return EventView(**_fields(epoch, live_event(recorded.event, recorded.seq, recorded.pos)))
@@ -74,6 +80,15 @@ def gap_view(gap: Gap) -> dict[str, Any]:
         "lost": gap.lost,
         "reason": gap.reason.value,
     }
+
+
+def page_view(events: Sequence[Any], cursor: str, more: bool, gaps: Sequence[Gap]) -> dict[str, Any]:
+    """A page of history: its events, the place behind them, and what was lost in front of them."""
+    view: dict[str, Any] = {"events": events, "cursor": cursor, "more": more}
+    if gaps:
+        shown = [gap_view(gap) for gap in gaps]
+        view |= {"gap": shown[0], "gaps": shown}
+    return view
 
 
 def _time(time_ms: int | None) -> str | None:
@@ -126,5 +141,47 @@ def type_view(info: TypeInfo) -> dict[str, Any]:
         "summary": info.summary,
         "schema": Raw(info.schema),
         "results": info.results,
+        "needs": info.needs,
         "paused": info.paused,
     }
+
+
+BODY_SHOWN: Final = 1000
+"""Bytes of a dead letter's body in a list."""
+
+
+def dead_view(letter: DeadLetter, *, whole: bool = False) -> dict[str, Any]:
+    """A dead letter; of its body the beginning, or all of it. Bytes that are not UTF-8 are shown as ``\\xff``."""
+    message = letter.message
+    body = message.body if whole else message.body[:BODY_SHOWN]
+    return {
+        "id": str(letter.id),
+        "time": format_time(letter.time_ms),
+        "reason": letter.reason,
+        "queue": letter.queue,
+        "exchange": letter.exchange,
+        "key": letter.key,
+        "job": letter.job or None,
+        "message_id": message.message_id,
+        "type": message.type,
+        "source": message.app_id,
+        "content_type": message.content_type,
+        "reply_to": message.reply_to,
+        "correlation_id": message.correlation_id,
+        "headers": {name: _plain(value) for name, value in message.headers.items()},
+        "bytes": len(message.body),
+        "body": body.decode("utf-8", "backslashreplace"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A header's value as JSON has it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and isfinite(value)):
+        return value
+    return str(value)

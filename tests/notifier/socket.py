@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from tests.notifier.world import World, reactor, token
+from tests.notifier.world import reactor, token
 
 SUBPROTOCOL: Final = "msgd.v1"
 
@@ -30,6 +30,13 @@ class _Protocol(WebSocketClientProtocol):
         self.factory.client.closed(code, reason or "")
 
 
+class Doorway(Protocol):
+    """Whatever has a notifier's port."""
+
+    @property
+    def port(self) -> int: ...
+
+
 class Client:
     """One connection."""
 
@@ -43,7 +50,7 @@ class Client:
 
     async def connect(
         self,
-        world: World,
+        world: Doorway,
         *,
         who: str | None = "",
         headers: dict[str, str] | None = None,

@@ -19,16 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.errors import ConfigError, InvalidInput, TokenExpired, Unauthenticated
 from msgd.messages.topics import covers, matches, user_topic
-from msgd.notifier.auth import (
-    GRANTS,
-    SecretKeys,
-    Tokens,
-    check_exposure,
-    make_token,
-    own_secret,
-    parse_grant,
-    read_secret,
-)
+from msgd.notifier.auth.keys_file import SecretKeys, check_exposure, own_secret, read_secret
+from msgd.notifier.auth.signing import make_token
+from msgd.notifier.auth.tokens import GRANTS, Tokens, parse_grant
 from msgd.notifier.interface import Grant, Principal
 
 SECRET = b"0123456789abcdef0123456789abcdef"

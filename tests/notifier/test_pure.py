@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.errors import NotFound
+from msgd.errors import InvalidInput, NotFound
 from msgd.messages.live import LiveEvent
 from msgd.notifier.calls import token_in
-from msgd.notifier.interface import Answer, Call, Route
+from msgd.notifier.interface import Answer, Asked, Call, Route
 from msgd.notifier.items import Item, text_frame
 from msgd.notifier.latest import TOPICS, Latest
 from msgd.notifier.origins import Origins
@@ -57,6 +57,11 @@ class RouterTest(SynchronousTestCase):
         """Words are decoded after the split: an encoded slash stays within its word."""
         self.assertEqual(self.router.find("GET", "/a/b%2Fc%C3%A9").words, {"x": "b/cé"})
 
+    def test_nul(self) -> None:
+        """U+0000 is in no name, and PostgreSQL cannot even be asked for it."""
+        for path in ("/a/%00", "/a/x%00y", "/%00"):
+            self.assertRaises(InvalidInput, self.router.find, "GET", path)
+
     def test_methods(self) -> None:
         """HEAD goes where GET goes; other methods name those that there are."""
         self.assertEqual(self.router.find("HEAD", "/").route.method, "GET")
@@ -70,10 +75,10 @@ class RouterTest(SynchronousTestCase):
 
     @given(st.text())
     def test_any_path(self, path: str) -> None:
-        """Whatever is asked for is found, or is not."""
+        """Whatever is asked for is found, or is not, or cannot be asked for."""
         try:
             self.router.find("GET", path)
-        except NotFound:
+        except (InvalidInput, NotFound):
             pass
 
 
@@ -97,7 +102,9 @@ class OriginsTest(SynchronousTestCase):
             ("http://a.example:x", "a.example", False),
             ("https://dash.example.com", "10.0.0.1:8080", True),
         ):
-            self.assertEqual(origins.is_own(origin, host), own, f"{origin} at {host}")
+            self.assertEqual(
+                origins.is_own(origin, Asked(address="", host=host, secure=False)), own, f"{origin} at {host}"
+            )
 
     def test_tokens(self) -> None:
         """The header wins over the cookie, of which only ours counts."""

@@ -35,7 +35,9 @@ class FilesTest(SynchronousTestCase):
         named = {"index.html"}
         for path in STATIC.iterdir():
             if path.suffix in (".js", ".html"):
-                named.update(re.findall(r'["(]/(?:static/)?([\w-]+\.(?:js|css|svg))["?)]', path.read_text()))
+                named.update(
+                    re.findall(r'["(]\.?/(?:static/)?([\w.-]+\.(?:js|css|svg|ts|html))["?)]', path.read_text())
+                )
         self.assertEqual(named, {path.name for path in STATIC.iterdir()})
         self.assertTrue(all(path.suffix[1:] in TYPES for path in STATIC.iterdir()))
 
@@ -73,6 +75,31 @@ class SiteTest(WorldCase):
         self.assertEqual((status, body, header(response, "etag")), (304, b"", tag))
         status, _, _ = await world.call("GET", "/msgd.js", who=None, headers={"If-None-Match": '"old"'})
         self.assertEqual(status, 200)
+
+    async def test_no_page(self) -> None:
+        """A browser is shown at any other address that there is no page; whoever else asks, and where the API is, gets
+        the problem."""
+        world = await self.world()
+        pages = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        status, body, response = await world.call("GET", "/nosuch/at/all", who=None, headers=pages)
+        self.assertEqual((status, header(response, "content-type")), (404, "text/html; charset=utf-8"))
+        self.assertIn(b"<!doctype html>", body)
+        self.assertIn("default-src 'none'", header(response, "content-security-policy"))
+        for method, path, headers in (
+            ("GET", "/nosuch", {"Accept": "*/*"}),
+            ("GET", "/nosuch", {}),
+            ("POST", "/nosuch", pages),
+            ("GET", "/api/nosuch", pages),
+            ("GET", "/static/none.js", pages),
+        ):
+            status, _, response = await world.call(method, path, who=None, headers=headers)
+            self.assertEqual((status, header(response, "content-type")), (404, "application/problem+json"), path)
+
+    async def test_icon(self) -> None:
+        """The icon is also where browsers look for it unasked."""
+        world = await self.world()
+        status, _, response = await world.call("GET", "/favicon.ico", who=None)
+        self.assertEqual((status, header(response, "content-type")), (200, "image/svg+xml"))
 
     async def test_nothing_else(self) -> None:
         """No listing, no way out of the folder, no Python."""

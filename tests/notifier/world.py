@@ -20,9 +20,12 @@ from twisted.web.iweb import IResponse
 from msgd.broker import topology
 from msgd.broker.embedded import EmbeddedBroker
 from msgd.broker.interface import Broker, Consumer, Delivery
+from msgd.config.settings import Auth, Limits
 from msgd.config.settings import Notifier as Settings
 from msgd.database import Database
 from msgd.jobs.interface import Submission
+from msgd.jobs.outbox import Publisher
+from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
 from msgd.journal.interface import Lease
 from msgd.journal.sql import SQLJournal
@@ -32,7 +35,10 @@ from msgd.messages.events import Event, Recorded
 from msgd.messages.ids import new_id
 from msgd.messages.live import Head, encode_batch, encode_head, group
 from msgd.messages.wire import message_to_event
-from msgd.notifier.auth import SecretKeys, make_token
+from msgd.notifier.auth.keys import Keys
+from msgd.notifier.auth.keys_file import SecretKeys
+from msgd.notifier.auth.signing import make_token
+from msgd.notifier.interface import Mount, Suspend
 from msgd.notifier.service import Notifier
 from msgd.work.interface import JobType
 
@@ -48,11 +54,13 @@ class PaintParams(msgspec.Struct):
 
 
 PAINT: Final = JobType("paint", PaintParams, summary="Paints something")
+PAINTING: Final[dict[str, Any]] = {"type": "paint", "params": {"colour": "red"}}
+"""A request for a job of that type."""
 
 
-def token(sub: str = "ann", *can: str, ttl_s: float = 600) -> str:
-    """A token that the world's notifier trusts."""
-    return make_token(SECRET, sub=sub, can=can or ("admin:#",), ttl_s=ttl_s, now_s=reactor.seconds())
+def token(sub: str = "ann", *can: str, ttl_s: float = 600, ahead_s: float = 0) -> str:
+    """A token that the world's notifier trusts; ``ahead_s``: as if it were issued by a clock that is ahead."""
+    return make_token(SECRET, sub=sub, can=can or ("admin:#",), ttl_s=ttl_s, now_s=reactor.seconds() + ahead_s)
 
 
 class Scribe:
@@ -73,6 +81,12 @@ class Scribe:
     def _arrived(self, delivery: Delivery) -> None:
         event = message_to_event(delivery.key, delivery.message, now_ms=self._world.now_ms(), new_id=new_id(0))
         Deferred.fromCoroutine(self.record([event])).addCallback(lambda _: delivery.ack())
+
+    async def finish(self) -> None:
+        """Listen no more; returns when what was begun is recorded and told."""
+        while self._consumers:
+            await self._consumers.pop().stop()
+        await self._order.run(lambda: None)
 
     async def record(self, events: Sequence[Event]) -> Sequence[Recorded]:
         """Store a batch and publish it live; batches one after the other."""
@@ -119,22 +133,38 @@ class Scribe:
 class World:
     """Everything a notifier needs, for real."""
 
-    def __init__(self, settings: Settings | None = None, broker: Broker | None = None) -> None:
-        """``broker``: instead of the embedded one."""
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        broker: Broker | None = None,
+        *,
+        auth: Auth | None = None,
+        limits: Limits | None = None,
+        keys: Keys | None = None,
+        mounts: Sequence[Mount] = (),
+        suspend: Sequence[Suspend] = (),
+    ) -> None:
+        """``broker``: instead of the embedded one; ``keys``: instead of the secret."""
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-notifier-"))
         self.database = Database(f"sqlite:///{self.folder}/msgd.sqlite3", reactor=reactor)
         self.broker: Broker = broker or EmbeddedBroker(self.folder / "broker.sqlite3", reactor=reactor)
         self.journal = SQLJournal(self.database, now_ms=self.now_ms)
-        self.jobs = SqlJobs(self.database, clock=reactor)
+        self.outbox = Publisher(SqlOutbox(self.database, clock=reactor), self.broker, clock=reactor)
+        self.jobs = SqlJobs(self.database, clock=reactor, post=self.outbox.post)
         self.scribe = Scribe(self)
         self.notifier = Notifier(
             broker=self.broker,
             jobs=self.jobs,
             journal=self.journal,
+            database=self.database,
             types={"paint": PAINT},
-            keys=SecretKeys(SECRET),
+            keys=keys or SecretKeys(SECRET),
             settings=settings or Settings(),
+            auth=auth or Auth(),
+            limits=limits or Limits(),
             reactor=reactor,
+            mounts=mounts,
+            suspend=suspend,
         )
         self._pool = HTTPConnectionPool(reactor, persistent=False)
         agent: Any = Agent(reactor, pool=self._pool)
@@ -156,7 +186,9 @@ class World:
     async def stop(self) -> None:
         if self._port is not None:
             await self._port.stopListening()
+        await self.scribe.finish()
         await self.notifier.stop()
+        await self.outbox.stop()
         await self.broker.stop()
         await self.database.stop()
         await self._pool.closeCachedConnections()
@@ -165,6 +197,10 @@ class World:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def doors(self) -> list[Any]:
+        """What is open to clients, in the notifier's own form."""
+        return list(self.notifier.doors)
 
     def event(self, topic: str, type_: str = "said", data: Any = None, **more: Any) -> Event:
         """An event as somebody would have published it."""
@@ -201,10 +237,19 @@ class WorldCase(TestCase):
     timeout = 30
 
     async def world(
-        self, settings: Settings | None = None, *, broker: bool = True, instead: Broker | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        broker: bool = True,
+        instead: Broker | None = None,
+        auth: Auth | None = None,
+        limits: Limits | None = None,
+        keys: Keys | None = None,
+        mounts: Sequence[Mount] = (),
     ) -> World:
-        """A world that has begun; ``broker`` False: its broker has not; ``instead``: of the embedded broker."""
-        world = World(settings, instead)
+        """A world that has begun; ``broker`` False: its broker has not; ``instead``: of the embedded broker; ``keys``:
+        instead of the secret; ``mounts``: routes of services."""
+        world = World(settings, instead, auth=auth, limits=limits, keys=keys, mounts=mounts)
         self.addCleanup(forget_timers)
         self.addCleanup(lambda: Deferred.fromCoroutine(world.stop()))
         await world.start(broker=broker)

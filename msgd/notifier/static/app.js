@@ -1,73 +1,129 @@
-/** The dashboard: who is there, which page, and the one connection that all pages share. */
+/**
+ * The dashboard: who is there, which page, and what all pages share:
+ *
+ * `context`: main (what a page fills), session (sub, topic, can, expires), connection, go(path), signedOut(), shell,
+ * toasts, notices, talks.
+ */
 
-import { Connection } from "/msgd.js";
 import { get, post, remove } from "/static/api.js";
-import { fill, h, text } from "/static/dom.js";
-import { crawlPage } from "/static/crawl.js";
-import { jobPage } from "/static/job.js";
-import { jobsPage } from "/static/jobs.js";
+import { fill, h } from "/static/dom.js";
+import { shownConnection } from "/static/line.js";
 import { loginPage } from "/static/login.js";
+import { openEvent } from "/static/notice.js";
+import { Notices } from "/static/notices.js";
+import { PAGES, pageAt } from "/static/pages.js";
+import { Notice } from "/static/problem.js";
+import { Shell } from "/static/shell.js";
+import { Talks } from "/static/talks.js";
+import { Toasts } from "/static/toasts.js";
 
 const main = document.getElementById("main");
-const nav = document.getElementById("nav");
-const line = document.getElementById("line");
-const lineText = document.getElementById("line-text");
-const logout = document.getElementById("logout");
-
 const AGAIN_MS = 3000;
+const AHEAD_MS = 2000; // after which the other pages are fetched: they open at once, also while the server is away
 
-let session = null;
-let connection = null;
+let context = null;
+let ended = false; // a session was there, and is no longer
 let leave = () => {};
+let shown = 0;
 
-/** Go to one of our own addresses. */
-export function go(path) {
+const shell = new Shell({ signOut });
+const toasts = new Toasts(document.getElementById("toasts"), { go });
+
+// -- pages ------------------------------------------------------------------------------------------------------------
+
+/** Go to one of our own addresses; the promise is kept when its page is shown. */
+function go(path) {
   if (path !== location.pathname + location.search) history.pushState(null, "", path);
-  show();
+  return show();
 }
 
-function route() {
-  const path = location.pathname;
-  if (path === "/jobs") return jobsPage;
-  if (path.startsWith("/jobs/")) return (page) => jobPage(page, decodeURIComponent(path.slice("/jobs/".length)));
-  return crawlPage;
-}
-
-function show() {
+async function show() {
   leave();
   leave = () => {};
   fill(main);
-  if (!session) {
-    nav.hidden = logout.hidden = line.hidden = true;
+  shell.signed(context?.session ?? null);
+  shown += 1;
+  if (!context) {
     document.title = "Sign in · msgd";
-    loginPage({ main, login });
+    loginPage({ main, login, ended });
     return;
   }
-  nav.hidden = logout.hidden = line.hidden = false;
-  for (const link of nav.querySelectorAll("a")) {
-    const here = link.getAttribute("href") === "/jobs" ? location.pathname.startsWith("/jobs") : location.pathname === "/";
-    if (here) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+  const number = shown;
+  const { page, word, load } = pageAt(location.pathname);
+  shell.here(location.pathname);
+  document.title = `${page.label} · msgd`;
+  try {
+    const open = await load();
+    if (number === shown) leave = open(context, word) ?? (() => {});
+  } catch (problem) {
+    if (number === shown) leave = missed(problem, context.connection);
   }
-  connection ??= connect();
-  leave = route()({ main, session, connection, go, signedOut }) ?? (() => {});
+}
+
+/** A page's script could not be fetched: it is once the server is there again. */
+function missed(problem, connection) {
+  const reload = () => location.reload();
+  const told = () => connection.status === "online" && reload();
+  const notice = new Notice();
+  notice.show({ status: 0, message: "This page could not be loaded." });
+  fill(main, notice.element, h("div", {}, h("button", { class: "button", type: "button", onclick: reload }, "Load again")));
+  console.error(problem);
+  connection.addEventListener("status", told);
+  return () => connection.removeEventListener("status", told);
+}
+
+/** Fetch what the other pages need. */
+function fetchAhead() {
+  for (const { load, loadOne } of PAGES) for (const one of [load, loadOne]) one?.().catch(() => {}); // it is tried when asked for
 }
 
 // -- who --------------------------------------------------------------------------------------------------------------
 
 async function login(token) {
-  session = await post("/api/session", { token });
-  connection?.close();
-  connection = null;
+  begun(await post("/api/session", { token }));
+}
+
+function begun(session) {
+  close();
+  const connection = shownConnection({
+    refused: () => connection === context?.connection && signedOut(),
+    expiring: () => toasts.show({
+      key: "expiring", title: "Your session ends soon", text: "In a minute you are asked to sign in again, and are back on this page then.",
+    }),
+  });
+  const talks = new Talks({ session, connection, count: (unread) => shell.badge("/rooms", unread) });
+  const notices = new Notices({
+    session, connection, toasts,
+    count: (unread) => shell.badge("/notifications", unread),
+    isSeen: (event) => notices.isDirect(event) && !document.hidden && talks.open === `@${event.source}`,
+    open: (event) => (notices.isDirect(event) ? go(`/rooms/${encodeURIComponent(`@${event.source}`)}`) : openEvent(event)),
+  });
+  context = { main, session, connection, go, signedOut, shell, toasts, notices, talks };
+  ended = true;
   show();
+  notices.begin();
+  talks.begin();
+  setTimeout(fetchAhead, AHEAD_MS);
 }
 
 /** The cookie is gone or has expired: ask for a token, and come back to this page. */
 function signedOut() {
-  session = null;
-  connection?.close();
-  connection = null;
+  close();
   show();
+}
+
+function close() {
+  context?.notices.close();
+  context?.talks.close();
+  context?.connection.close();
+  context = null;
+  toasts.clear();
+}
+
+async function signOut() {
+  await remove("/api/session").catch(() => {});
+  ended = false;
+  signedOut();
 }
 
 async function begin() {
@@ -78,49 +134,22 @@ async function begin() {
     try {
       await login(token);
     } catch (problem) {
+      shell.signed(null);
       loginPage({ main, login, problem });
     }
     return;
   }
-  if (session) return;
+  if (context) return;
   try {
     const found = await get("/api/session");
-    session = found.sub === null ? null : found;
+    if (found.sub === null) show();
+    else begun(found);
   } catch (problem) {
-    fill(main, h("p", { class: "notice bad", role: "alert" }, problem.message));
+    const notice = new Notice();
+    notice.show(problem);
+    fill(main, notice.element);
     setTimeout(begin, AGAIN_MS);
-    return;
   }
-  show();
-}
-
-logout.addEventListener("click", async () => {
-  await remove("/api/session").catch(() => {});
-  signedOut();
-});
-
-// -- the connection ---------------------------------------------------------------------------------------------------
-
-const WORDS = { connecting: "Connecting…", online: "Live", closed: "Not connected", refused: "Signed out" };
-
-function connect() {
-  const made = new Connection();
-  let ticking = 0;
-  const tell = () => {
-    clearTimeout(ticking);
-    line.dataset.status = made.status === "waiting" ? "offline" : made.status;
-    const seconds = Math.ceil((made.retryAt - Date.now()) / 1000);
-    if (made.status === "waiting") {
-      text(lineText, seconds > 1 ? `Retrying in ${seconds} s` : "Reconnecting…");
-      ticking = setTimeout(tell, 1000);
-    } else {
-      text(lineText, WORDS[made.status]);
-    }
-    if (made.status === "refused" && made === connection) signedOut();
-  };
-  made.addEventListener("status", tell);
-  tell();
-  return made;
 }
 
 // -- addresses --------------------------------------------------------------------------------------------------------
@@ -132,6 +161,10 @@ document.addEventListener("click", (event) => {
   go(link.getAttribute("href"));
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment is where tokens come
+  main.focus();
 });
 addEventListener("popstate", show);
 addEventListener("hashchange", () => location.hash.startsWith("#token=") && begin());

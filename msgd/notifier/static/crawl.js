@@ -2,8 +2,10 @@
 
 import { get, post } from "/static/api.js";
 import { fill, h } from "/static/dom.js";
+import { Faults } from "/static/faults.js";
 import { KINDS } from "/static/format.js";
 import { jobList } from "/static/jobs.js";
+import { Notice } from "/static/problem.js";
 
 const EXAMPLES = { regex: "€\\s*\\d+", css: ".price", xpath: "//h1", text: "sold out" };
 const RECENT = 5;
@@ -17,11 +19,10 @@ export function crawlPage({ main, go, signedOut }) {
   let key = crypto.randomUUID(); // one job, however often the button is pressed
   const url = h("input", {
     id: "url", class: "big", name: "url", inputmode: "url", autocomplete: "url", autocapitalize: "off", spellcheck: "false",
-    placeholder: "https://example.com/", required: true, "aria-describedby": "url-wrong",
+    placeholder: "https://example.com/", required: true,
   });
-  const urlWrong = h("p", { class: "wrong", id: "url-wrong", role: "alert", hidden: true });
   const criteria = h("div", { class: "criteria" });
-  const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
+  const wrong = new Notice();
   const button = h("button", { class: "button main", type: "submit" }, "Start the crawl");
   const limit = (id, label, attributes, hint) => h("div", { class: "field" },
     h("label", { for: id }, label),
@@ -33,7 +34,7 @@ export function crawlPage({ main, go, signedOut }) {
     h("p", { class: "hint" }, hint));
   const limits = h("details", {},
     h("summary", {}, "Limits and scope"),
-    h("div", { class: "limits" },
+    h("div", { class: "limits fields" },
       limit("max_pages", "Pages", { value: "1000" }, "at most"),
       limit("depth", "Depth", { value: "5" }, "links away from the start"),
       limit("delay", "Delay", { value: "auto" }, "seconds between requests, or auto"),
@@ -42,14 +43,17 @@ export function crawlPage({ main, go, signedOut }) {
       scope("allow", "Only addresses that match", "one pattern a line; empty: the whole site"),
       scope("deny", "No addresses that match", "one pattern a line")));
   const form = h("form", { class: "panel stack", novalidate: true },
-    h("div", { class: "field" }, h("label", { for: "url" }, "Where to begin"), url, urlWrong),
+    h("div", { class: "field" }, h("label", { for: "url" }, "Where to begin"), url),
     h("fieldset", { class: "stack" },
       h("legend", {}, "What to look for"),
       criteria,
       h("div", {}, h("button", { class: "button small", type: "button", onclick: () => addCriterion().focus() }, "Add another"))),
     limits,
-    wrong,
+    wrong.element,
     h("div", { class: "cluster" }, button, h("span", { class: "soft small" }, "It goes on when you close this page.")));
+
+  const named = ["url", "max_pages", "depth", "delay", "concurrency", "max_seconds", "allow", "deny"];
+  const faults = new Faults(Object.fromEntries(named.map((name) => [name, form.elements.namedItem(name)])), wrong);
 
   function addCriterion({ name = "", kind = "regex", expression = "", attr = "" } = {}) {
     const id = `c${crypto.randomUUID()}`;
@@ -92,6 +96,7 @@ export function crawlPage({ main, go, signedOut }) {
       if (message) field.setAttribute("aria-invalid", "true");
       else field.removeAttribute("aria-invalid");
     };
+    row.addEventListener("input", () => row.complain(""));
     criteria.append(row);
     return nameField;
   }
@@ -105,7 +110,7 @@ export function crawlPage({ main, go, signedOut }) {
     const values = draft();
     const address = values.url.trim();
     const wanted = {
-      url: /^[a-z][a-z0-9+.-]*:\/\//i.test(address) ? address : `https://${address}`,
+      url: /^[a-z][a-z0-9+.-]*:\/\//i.test(address) ? address : `http://${address}`,
       match: values.criteria.filter((one) => one.expression).map(({ name, kind, expression, attr }) => (
         { ...(name && { name }), [kind]: expression, ...(attr && { attr }) })),
     };
@@ -122,31 +127,17 @@ export function crawlPage({ main, go, signedOut }) {
   /** Show a problem where it belongs. */
   function complain(problem) {
     const rows = [...criteria.children].filter((row) => row.read().expression);
-    const where = problem.where.replace(/^params\.?/, "");
-    const index = /^match\[(\d+)\]/.exec(where)?.[1];
-    const named = form.elements.namedItem(where.replace(/\[.*/, "").split(".")[0] || /^(\w+)(?=[:[])/.exec(problem.message)?.[1]);
+    const index = /^(?:params\.?)?match\[(\d+)\]/.exec(problem.where)?.[1];
     if (index !== undefined && rows[index]) {
       rows[index].complain(problem.message.replace(/^\w+: /, "")); // the kind: it stands beside it
       rows[index].querySelector("input.mono").focus();
-    } else if (named === url) {
-      urlWrong.hidden = false;
-      urlWrong.textContent = problem.message.replace(/^url: /, "");
-      url.setAttribute("aria-invalid", "true");
-      url.focus();
     } else {
-      if (named instanceof HTMLElement) {
-        limits.open = true;
-        named.setAttribute("aria-invalid", "true");
-        named.focus();
-      }
-      wrong.hidden = false;
-      wrong.textContent = problem.message;
+      faults.show(problem, problem.status === 403 ? "submit:crawl" : "");
     }
   }
 
   function clear() {
-    wrong.hidden = urlWrong.hidden = true;
-    for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+    faults.clear();
     for (const row of criteria.children) row.complain("");
   }
 
@@ -158,7 +149,7 @@ export function crawlPage({ main, go, signedOut }) {
     event.preventDefault();
     clear();
     if (!url.value.trim()) {
-      complain({ where: "url", message: "Give the address of a page to begin with." });
+      faults.tell("url", "Give the address of a page to begin with.");
       return;
     }
     button.disabled = true;
@@ -187,7 +178,7 @@ export function crawlPage({ main, go, signedOut }) {
     if (!left && jobs.length) {
       fill(recent,
         h("div", { class: "cluster spread" }, h("h2", {}, "Your latest crawls"), h("a", { href: "/jobs", "data-nav": true }, "All jobs")),
-        h("div", { class: "panel rows" }, jobList(jobs)));
+        h("div", { class: "panel flush" }, jobList(jobs)));
     }
   }).catch((problem) => problem.status === 401 && signedOut());
 

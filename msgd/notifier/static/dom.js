@@ -32,9 +32,9 @@ export function text(element, value) {
 }
 
 /** A link's address, if it is one that may be followed: what a crawled page contains is never trusted. */
-export function webAddress(value) {
+export function webAddress(value, base = undefined) {
   try {
-    const url = new URL(String(value));
+    const url = new URL(String(value), base);
     return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
   } catch {
     return null;
@@ -47,8 +47,8 @@ export function address(value) {
   return parts ? [h("span", { class: "soft" }, parts[1]), h("strong", {}, parts[2]), parts[3]] : [h("strong", {}, value)];
 }
 
-/** A link to a page of the web in a new tab, or its text alone. */
-export function outside(value) {
-  const href = webAddress(value);
+/** A link to a page of the web in a new tab, or its text alone; `base` makes relative ones links too. */
+export function outside(value, base = undefined) {
+  const href = webAddress(value, base);
   return href ? h("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, String(value)) : String(value);
 }

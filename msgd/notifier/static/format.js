@@ -5,13 +5,28 @@ const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
 export const count = (value) => number.format(value ?? 0);
+
+/** `1 page`, `1,000 pages`. @param {string} noun of many, that loses its last letter for one, or of both `one|many` */
+export function counted(value, noun) {
+  const [one, many] = noun.includes("|") ? noun.split("|") : [noun.slice(0, -1), noun];
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
+/** `1.4 MB` */
+export function bytes(value) {
+  for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) {
+    if (value >= size) return `${(value / size).toLocaleString(undefined, { maximumFractionDigits: value >= 100 * size ? 0 : 1 })} ${unit}`;
+  }
+  return `${count(value)} bytes`;
+}
+
 export const moment = (value) => (value ? dateTime.format(new Date(value)) : "");
 
-/** `3 minutes ago`, `in 2 hours`; days and more as a date. */
+/** `3 minutes ago`, `in 2 hours`, `in 7 seconds`; days and more as a date. What was within a minute is `now`. */
 export function ago(value, now = Date.now()) {
   const seconds = (new Date(value).getTime() - now) / 1000;
   const size = Math.abs(seconds);
-  if (size < 45) return relative.format(0, "second");
+  if (size < 45) return relative.format(Math.max(0, Math.ceil(seconds)), "second");
   if (size < 3600) return relative.format(Math.round(seconds / 60), "minute");
   if (size < 86400) return relative.format(Math.round(seconds / 3600), "hour");
   return moment(value);
@@ -26,10 +41,21 @@ export function duration(milliseconds) {
   return hours ? `${hours}:${rest}` : rest;
 }
 
+/** A mail's subject, with the variables that are the same for all whom its params name. */
+function subject({ subject, to }) {
+  return subject.replace(/\{\{ *(\w+) *\}\}/g, (variable, name) => {
+    const values = new Set(Array.isArray(to) ? to.map((one) => one.vars?.[name] ?? one[name]) : []);
+    return values.size === 1 ? [...values][0] ?? variable : variable;
+  });
+}
+
 /** What a job is about, in one line. */
 export function title(job) {
   const params = job.params ?? {};
-  return String(params.url || params.subject || params.to || `${job.type} ${job.id}`);
+  const named = params.url || (params.subject && subject(params)) || params.to;
+  if (job.type === "webhook" && params.event) return `${params.event} to ${params.url || `endpoint ${params.endpoint}`}`;
+  if (job.type === "thumbnail" && params.upload) return `Pictures of ${params.name || `upload ${params.upload}`}`;
+  return String(named || `${job.type} ${job.id}`);
 }
 
 /** The kinds of criteria. */

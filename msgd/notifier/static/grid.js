@@ -10,12 +10,14 @@ const AROUND = 8; // rows beyond the view, so that scrolling shows no holes
 export class Grid {
   /**
    * @param {{label: string, columns: {title: string, width: string, cell: (row: any, index: number) => Node | string,
-   *   class?: string}[], open: (row: any) => void}} options
+   *   class?: string}[], open: (row: any) => void, torn?: (row: any) => string}} options `torn`: for a row that stands
+   *   for missing ones, what it says
    */
-  constructor({ label, columns, open }) {
+  constructor({ label, columns, open, torn = () => "" }) {
     this.columns = columns;
     this.rows = [];
     this.onOpen = open;
+    this.torn = torn;
     this.active = -1;
     this.shown = new Map(); // index → element
     this.scheduled = false;
@@ -43,6 +45,17 @@ export class Grid {
   append(rows) {
     for (const row of rows) this.rows.push(row);
     this.update();
+  }
+
+  /** Add rows in front; what is in view stays there. */
+  prepend(rows) {
+    this.rows.unshift(...rows);
+    if (this.active >= 0) this.active += rows.length;
+    this.redraw();
+    if (this.view.clientHeight) {
+      this.space.style.height = `${this.rowHeight * this.rows.length}px`;
+      this.view.scrollTop += rows.length * this.rowHeight;
+    }
   }
 
   clear() {
@@ -126,10 +139,12 @@ export class Grid {
 
   make(index, height) {
     const row = this.rows[index];
+    const torn = this.torn(row);
     const element = h("div", {
-      class: "grid-row", role: "row", id: `${this.id}-${index}`, "aria-rowindex": index + 2,
+      class: torn ? "grid-row torn" : "grid-row", role: "row", id: `${this.id}-${index}`, "aria-rowindex": index + 2,
       onclick: () => this.open(index),
-    }, ...this.columns.map((column) => h("span", { role: "cell", class: column.class }, column.cell(row, index))));
+    }, ...(torn ? [h("span", { role: "cell", class: "grid-torn" }, torn)] : this.columns.map((column) =>
+      h("span", { role: "cell", class: column.class }, column.cell(row, index)))));
     element.style.transform = `translateY(${index * height}px)`;
     element.classList.toggle("active", index === this.active);
     this.shown.set(index, element);
@@ -163,7 +178,7 @@ export class Grid {
 
   open(index) {
     this.activate(index);
-    this.onOpen(this.rows[index]);
+    if (!this.torn(this.rows[index])) this.onOpen(this.rows[index]);
   }
 
   close() {

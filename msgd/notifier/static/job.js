@@ -1,10 +1,24 @@
 /** One job: how far it is, and its rows as they are found. */
 
+import { announce } from "/static/announce.js";
 import { get, jobPath, post, remove } from "/static/api.js";
 import { address, fill, h, text } from "/static/dom.js";
-import { count, duration, isEnded, KINDS, moment, title } from "/static/format.js";
+import { KINDS, STATES, ago, count, duration, isEnded, moment, title } from "/static/format.js";
 import { stateBadge } from "/static/jobs.js";
+import { gapWords } from "/static/notice.js";
+import { Notice } from "/static/problem.js";
 import { Rows } from "/static/rows.js";
+
+/** What helps, by the code of a job's error. */
+const ADVICE = {
+  peer: "The other side refused, or did not answer. Look at the address; run it again when the other side is there.",
+  "address-refused": "Private and local addresses are refused. Whoever runs the server can allow a network: [network] allow.",
+  "invalid-params": "It cannot be performed as it was asked for. Submit it anew with what is right.",
+  poison: "Its workers ended while they performed it, several times. Tell whoever runs the server.",
+  "unknown-type": "No worker performs jobs of this type. Tell whoever runs the server.",
+};
+
+const TELL_MS = 15_000; // between two words about a crawl that goes on
 
 const TURNS = new Set(["started", "retrying", "done", "failed", "cancelled"]); // after which the job is not what it was
 
@@ -25,6 +39,7 @@ export function jobPage({ main, connection, signedOut }, id) {
   let clock = 0;
   let progress = null;
   let scheduled = false;
+  let told = { state: "", found: 0, at: 0 };
 
   // -- what is on the page -------------------------------------------------------------------------------------------
 
@@ -34,11 +49,14 @@ export function jobPage({ main, connection, signedOut }, id) {
   const criteria = h("ul", { class: "wanted", "aria-label": "What is looked for" });
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
   const figures = h("dl", { class: "figures" });
-  const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
-  const why = h("p", { class: "notice bad", hidden: true });
-  const gaps = h("div", { class: "stack tight", role: "alert" });
+  const wrong = new Notice();
+  const what = h("strong", {});
+  const advice = h("span", { class: "advice" });
+  const why = h("p", { class: "notice bad", hidden: true }, what, advice);
+  const gaps = h("div", { class: "stack tight", role: "status" });
   const cancel = h("button", { class: "button danger", type: "button", hidden: true }, "Cancel");
   const again = h("button", { class: "button", type: "button", hidden: true }, "Run again");
+  const mail = h("a", { class: "button", href: `/mail/${encodeURIComponent(id)}`, "data-nav": true, hidden: true }, "The mail");
   const rows = new Rows(id);
 
   // -- what is known of the job --------------------------------------------------------------------------------------
@@ -49,7 +67,7 @@ export function jobPage({ main, connection, signedOut }, id) {
       fill(criteria, ...wanted(found.type === "crawl" ? found.params?.match ?? [] : []));
     }
     job = found;
-    wrong.hidden = true; // the server is there again
+    wrong.clear(); // the server is there again
     if (job.run > run) startRun(job.run);
     progress = job.progress ?? progress;
     heading.title = title(job);
@@ -58,18 +76,14 @@ export function jobPage({ main, connection, signedOut }, id) {
   }
 
   function showState() {
+    mail.hidden = job.type !== "mail";
     fill(badge, stateBadge(job.cancel_requested && !isEnded(job.state) ? "cancelling" : job.state));
     const ended = isEnded(job.state);
     cancel.hidden = ended;
     cancel.disabled = job.cancel_requested;
     again.hidden = !ended;
-    why.hidden = !(job.error && (job.state === "failed" || (job.attempt > 0 && !ended)));
-    if (!why.hidden) {
-      why.className = `notice ${job.state === "failed" ? "bad" : "wait"}`;
-      why.textContent = job.state === "failed" ? job.error.message : `Trying again after: ${job.error.message}`;
-    }
     rows.describe({
-      noResults: ended ? "Nothing was found." : job.state === "queued" ? "Waiting for a worker…" : "Nothing found yet.",
+      noResults: job.type === "mail" ? "Who has this mail, and who has not, stands on its page." : ended ? "Nothing was found." : job.state === "queued" && !job.attempt ? "Waiting for a worker…" : "Nothing found yet.",
       noPages: ended ? "No page was visited." : "No page visited yet.",
       pages: job.type === "crawl",
     });
@@ -77,16 +91,39 @@ export function jobPage({ main, connection, signedOut }, id) {
     showFigures();
   }
 
+  /** Why it failed, or is tried again, and when. */
+  function showWhy() {
+    const over = job.state === "failed";
+    why.hidden = !(job.error && (over || (job.attempt > 0 && !isEnded(job.state))));
+    if (why.hidden) return;
+    const when = job.not_before && new Date(job.not_before) > new Date() ? ` ${ago(job.not_before)}` : "";
+    why.className = `notice ${over ? "bad" : "wait"}`;
+    text(what, over ? job.error.message : `It is tried again${when} (attempt ${job.attempt + 1}), because: ${job.error.message}`);
+    text(advice, over ? ADVICE[job.error.code] ?? "It can be run again." : "It goes on by itself as soon as that has passed; or cancel it.");
+  }
+
+  /** Tell those who do not see it: each state, and now and then how much was found. */
+  function tellState() {
+    const found = rows.counts.result;
+    const due = Date.now() - told.at > TELL_MS && found !== told.found;
+    if (job.state === told.state && !due) return;
+    if (told.state) announce(`${STATES[job.state] ?? job.state}: ${count(found)} results`);
+    told = { state: job.state, found, at: Date.now() };
+  }
+
   function showFigures() {
+    tellState();
+    showWhy();
     const ended = isEnded(job.state);
-    const now = { ...progress, ...(job.result && { done: job.result.pages, errors: job.result.errors }) };
+    const now = { ...progress, ...(job.result && { done: job.result.pages ?? job.result.recipients ?? progress?.done, errors: job.result.errors }) };
     showBar(now, ended);
     const since = job.started ? (ended ? new Date(job.ended) : new Date()) - new Date(job.started) : 0;
     const done = now.done ?? rows.counts.page; // a redirect has a row, and is no page
     const values = job.type === "crawl"
       ? [["Pages", now.total && !ended ? `${count(done)} of ${count(Math.max(now.total, done))}` : count(done)],
         ["Results", count(Math.max(now.results ?? 0, rows.counts.result))],
-        ["Errors", count(now.errors)], ["Pages a second", ended ? "–" : String(now.rate ?? "–")], ["Time", duration(since)]]
+        ["Errors", count(now.errors)], ...(ended ? [] : [["Pages a second", String(now.rate ?? "–")]]), ["Time", duration(since)]]
+      : job.type === "mail" ? [["Recipients", now.total && !ended ? `${count(now.done)} of ${count(now.total)}` : count(now.done)], ["Time", duration(since)]]
       : [["Done", count(now.done)], ["Results", count(rows.counts.result)], ["Time", duration(since)]];
     if (figures.children.length !== values.length) {
       fill(figures, ...values.map(([name]) => h("div", { dataset: { figure: name } }, h("dt", {}, name), h("dd", {}))));
@@ -164,19 +201,17 @@ export function jobPage({ main, connection, signedOut }, id) {
         h("div", {}, h("h1", {}, "There is no such job"), "It was removed, or it is not yours to see."),
         h("div", {}, h("a", { class: "button main", href: "/jobs", "data-nav": true }, "All jobs"))));
     } else {
-      wrong.textContent = problem.message;
-      wrong.hidden = false;
+      wrong.show(problem, problem.status === 403 ? `admin:job.${id}` : "");
     }
   }
 
   function onGap(gap) {
-    const lost = gap.lost === null ? "Some rows are" : `${count(gap.lost)} ${gap.lost === 1 ? "row is" : "rows are"}`;
-    gaps.append(h("p", { class: "notice wait" }, `${lost} not kept any more (${gap.reason}).`));
+    gaps.append(h("p", { class: "torn torn-row" }, gapWords({ ...gap, topic: "" })));
   }
 
   async function act(button, what) {
     button.disabled = true;
-    wrong.hidden = true;
+    wrong.clear();
     try {
       showJob(await what());
       // The end counts once it is journaled, a moment after the answer.
@@ -196,11 +231,11 @@ export function jobPage({ main, connection, signedOut }, id) {
       h("div", { class: "cluster" }, badge, about),
       heading,
       criteria),
-    wrong,
+    wrong.element,
     why,
     h("section", { class: "panel stack", "aria-label": "Progress" },
       bar,
-      h("div", { class: "cluster spread" }, figures, h("div", { class: "cluster" }, cancel, again))),
+      h("div", { class: "cluster spread" }, figures, h("div", { class: "cluster" }, mail, cancel, again))),
     gaps,
     rows.element);
 

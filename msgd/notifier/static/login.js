@@ -2,11 +2,14 @@
 
 import { fill, h } from "/static/dom.js";
 
-export function loginPage({ main, login, problem = null }) {
+/** `ended`: a session was there until now; `problem`: why the token in the address was not taken. */
+export function loginPage({ main, login, problem = null, ended = false }) {
   const token = h("textarea", {
     id: "token", name: "token", rows: 4, required: true, autocomplete: "off", spellcheck: "false", "aria-describedby": "token-hint",
   });
   const wrong = h("p", { class: "notice bad", role: "alert", hidden: !problem }, problem?.message ?? "");
+  const over = h("p", { class: "notice wait", role: "status", hidden: !ended },
+    "Your session has ended. Sign in again, and you are back on this page.");
   const button = h("button", { class: "button main", type: "submit" }, "Sign in");
   const form = h("form", { class: "stack", novalidate: true },
     h("div", { class: "field" },
@@ -34,6 +37,7 @@ export function loginPage({ main, login, problem = null }) {
     h("div", {},
       h("h1", {}, "Sign in"),
       h("p", { class: "lead" }, "msgd knows you by a token. It is kept in a cookie that no script can read.")),
+    over,
     form));
   token.focus();
 }

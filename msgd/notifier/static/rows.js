@@ -1,6 +1,7 @@
 /** A job's rows: results and pages in two tables, what is done with them, and the place one is at. */
 
 import { jobPath } from "/static/api.js";
+import { openDialog } from "/static/dialog.js";
 import { h, outside, text } from "/static/dom.js";
 import { count, moment } from "/static/format.js";
 import { Grid } from "/static/grid.js";
@@ -18,7 +19,7 @@ const RESULTS = [
 const PAGES = [
   { title: "Status", width: "4.25rem", class: "cell-number", cell: (row) => shown(row.data.status || "–") },
   { title: "Address", width: "minmax(12rem, 3fr)", class: "cell-value", cell: (row) => shown(row.data.url) },
-  { title: "Matches", width: "5rem", class: "soft cell-end", cell: (row) => count(row.data.matches) },
+  { title: "Matches", width: "5rem", class: "soft cell-end cell-matches", cell: (row) => count(row.data.matches) },
   { title: "What happened", width: "minmax(8rem, 1.3fr)", class: "soft", cell: (row) => (row.data.error
     ? h("span", { class: "wrong", title: shown(row.data.error) }, shown(row.data.error)) : `${count(row.data.bytes)} bytes in ${count(row.data.ms)} ms`) },
 ];
@@ -34,18 +35,12 @@ function detail(kind, row) {
   const data = row.data !== null && typeof row.data === "object" ? row.data : { value: row.data };
   const names = [...new Set([...Object.keys(FACTS[kind]), ...Object.keys(data)])];
   const facts = names.filter((name) => data[name] !== undefined && data[name] !== null && data[name] !== "");
-  const dialog = h("dialog", { "aria-labelledby": "detail-title", onclose: () => dialog.remove() },
-    h("div", { class: "dialog-bar" },
-      h("h2", { id: "detail-title" }, kind === "page" ? "Page" : "Result"),
-      h("button", { class: "button small", type: "button", onclick: () => dialog.close() }, "Close")),
+  openDialog(kind === "page" ? "Page" : "Result",
     h("dl", { class: "facts" },
       ...facts.map((name) => h("div", {},
         h("dt", {}, FACTS[kind][name] ?? name),
         h("dd", { class: name === "value" ? "mono main" : "" }, name === "url" ? outside(data.url) : shown(data[name])))),
       h("div", {}, h("dt", {}, "Found"), h("dd", {}, moment(row.time)))));
-  document.body.append(dialog);
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  dialog.showModal();
 }
 
 export class Rows {
@@ -80,7 +75,7 @@ export class Rows {
     const download = (format, label, more = "") => h("a", {
       class: "button small", href: jobPath(job, `/results?format=${format}${more}`), download: true, id: `download-${format}`,
     }, label);
-    this.element = h("section", { class: "panel rows", "aria-label": "Rows" },
+    this.element = h("section", { class: "panel flush", "aria-label": "Rows" },
       h("div", { class: "rows-bar" },
         h("div", { class: "tabs", role: "tablist", "aria-label": "Rows" }, this.tabs.result, this.tabs.page),
         h("div", { class: "cluster" }, this.following,

@@ -1,23 +1,29 @@
-"""``/api/jobs`` and ``/api/types``."""
+"""``/api/jobs``: submit, list, show, cancel, run again, and take the results home."""
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from msgd.errors import InvalidInput
-from msgd.jobs.interface import JobFilter, Jobs, State
+from msgd.jobs.interface import Job, JobFilter, Jobs, State
 from msgd.journal.interface import Journal
-from msgd.messages.topics import is_word, job_topic
-from msgd.notifier.commands import Commands, JobRequest
-from msgd.notifier.interface import JSON, Answer, Call, Route, Stream, answer
-from msgd.notifier.limits import PAGE_MOST
+from msgd.messages.topics import is_word
+from msgd.notifier.commands import Commands
+from msgd.notifier.interface import JSON, Answer, Call, JobRequest, Route, Stream, answer
+from msgd.notifier.limits import LIST_DEFAULT, PAGE_MOST
 from msgd.notifier.results import Results
-from msgd.notifier.views import job_brief, job_view, jobs_view, type_view
+from msgd.notifier.views import job_brief, job_view, jobs_view
 
-LIST_DEFAULT: Final = 50
+PARTS_AT_ONCE: Final = 250
+"""Parts looked up together: mailings are split into fewer."""
+
+NOBODYS: Final = "none"
+"""``parent=none``: jobs that are no children of others."""
+
 STATES: Final = frozenset(state.value for state in State)
 
 
@@ -42,7 +48,6 @@ class JobsApi:
                 endpoint=self.results,
                 produces=(JSON, "application/x-ndjson", "text/csv"),
             ),
-            Route(method="GET", path="/api/types", endpoint=self.types),
         )
 
     async def submit(self, call: Call) -> Answer:
@@ -63,12 +68,16 @@ class JobsApi:
         before = call.text("before")
         if before and not is_word(before):
             raise InvalidInput("before must be a job's id", where="before")
+        parent = call.text("parent")
+        if parent and not is_word(parent):
+            raise InvalidInput(f"parent must be a job's id, or {NOBODYS}", where="parent")
         limit = int(call.number("limit", LIST_DEFAULT, least=1, most=PAGE_MOST))
         everyone = who.administers("job.#") and call.text("mine") in ("", "0")
         which = JobFilter(
             owner=None if everyone else who.sub,
             state=State(state) if state else None,
             type=type_ or None,
+            parent="" if parent == NOBODYS else parent or None,
             before=before or None,
             limit=limit,
         )
@@ -82,9 +91,9 @@ class JobsApi:
         return answer(job_view(await self._commands.job(call.principal, call.words["id"])))
 
     async def cancel(self, call: Call) -> Answer:
-        """End a job. 202: the end is under way, and stands in the answer once it is recorded."""
+        """End a job. 202: the end is under way, and stands in the answer once it is recorded; 200: it stands there."""
         job = await self._commands.cancel(call.principal, call.words["id"])
-        return answer(job_view(job), status=202)
+        return answer(job_view(job), status=200 if job.ended and job.recorded else 202)
 
     async def run_again(self, call: Call) -> Answer:
         """Begin an ended job anew."""
@@ -92,11 +101,11 @@ class JobsApi:
         return answer(job_view(job), status=202)
 
     async def results(self, call: Call) -> Stream:
-        """The results of the job's latest run, as far as they are stored."""
+        """The results of the job's latest run, as far as they are stored; with those of its parts, if it was split."""
         job = await self._commands.job(call.principal, call.words["id"])
         types = await self._commands.result_types(job.type)
         head = await self._journal.head()
-        results = Results(self._journal, job_topic(job.id), types, job.run, head.pos)
+        results = Results(self._journal, [job, *await self._parts(job)], types, head.pos)
         writer = await results.writer(call.text("format", "json"), bom=call.text("bom") == "1")
         return Stream(
             chunks=results.chunks(writer),
@@ -104,7 +113,16 @@ class JobsApi:
             headers={"content-disposition": f'attachment; filename="{job.type}-{job.id}.{writer.suffix}"'},
         )
 
-    async def types(self, call: Call) -> Answer:
-        """The job types that workers have announced."""
-        infos = (await self._commands.announced()).values()
-        return answer({"types": [type_view(info) for info in infos if call.principal.may_submit(info.name)]})
+    async def _parts(self, job: Job) -> Sequence[Job]:
+        """The children of this run that have its own type: it was split into them, and their results are its own."""
+        parts: builtins.list[Job] = []
+        before: str | None = None
+        while job.started_ms is not None:
+            which = JobFilter(parent=job.id, type=job.type, before=before, limit=PARTS_AT_ONCE)
+            page = await self._jobs.list(which)
+            ours = [part for part in page if part.created_ms >= job.started_ms]  # the others are of earlier runs
+            parts += ours
+            if not ours or len(ours) < len(page):
+                break
+            before = page[-1].id
+        return parts

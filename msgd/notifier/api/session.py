@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from msgd.errors import Unauthenticated
+from msgd.messages.topics import user_topic
 from msgd.messages.wire import format_time
-from msgd.notifier.auth import Tokens
+from msgd.notifier.auth.entry import Entry
 from msgd.notifier.calls import COOKIE
 from msgd.notifier.interface import Answer, Call, Principal, Route, answer
 from msgd.notifier.origins import Origins
@@ -23,8 +24,8 @@ class Login(Struct):
 class SessionApi:
     """Log in, log out, who am I."""
 
-    def __init__(self, tokens: Tokens, origins: Origins, now_s: Callable[[], float]) -> None:
-        self._tokens = tokens
+    def __init__(self, entry: Entry, origins: Origins, now_s: Callable[[], float]) -> None:
+        self._entry = entry
         self._origins = origins
         self._now_s = now_s
 
@@ -37,9 +38,9 @@ class SessionApi:
 
     async def open(self, call: Call) -> Answer:
         """The cookie lives as long as the token in it. Foreign pages may not log a user in as somebody else."""
-        self._check_origin(call)
+        self._origins.check_login(call.header("origin"), call.asked, call.header("sec-fetch-site"))
         login = call.json(Login)
-        principal = await self._tokens.principal(login.token)
+        principal = await self._entry.principal(login.token, call.asked.address)
         seconds = max(0, int(principal.expires_s - self._now_s()))
         return _shown(
             principal, status=201, cookie=f"{COOKIE}={login.token}; Max-Age={seconds}{self._attributes(call)}"
@@ -54,15 +55,12 @@ class SessionApi:
 
     async def close(self, call: Call) -> Answer:
         """Forget the cookie."""
-        self._check_origin(call)
+        self._origins.check_login(call.header("origin"), call.asked, call.header("sec-fetch-site"))
         return Answer(status=204, content_type="", cookies=(f"{COOKIE}=; Max-Age=0{self._attributes(call)}",))
 
-    def _check_origin(self, call: Call) -> None:
-        self._origins.check_write(call.header("origin"), call.header("host"), call.header("sec-fetch-site"))
-
     def _attributes(self, call: Call) -> str:
-        # Only the browser knows whether it speaks TLS to whatever stands before us.
-        secure = "; Secure" if call.header("origin").startswith("https:") else ""
+        # Where no proxy tells us, the browser does: its page's origin says whether it speaks TLS.
+        secure = "; Secure" if call.asked.secure or call.header("origin").startswith("https:") else ""
         return f"; Path=/; HttpOnly; SameSite=Strict{secure}"
 
 
@@ -70,6 +68,7 @@ def _shown(principal: Principal, *, status: int, cookie: str = "") -> Answer:
     view = {
         "sub": principal.sub,
         "expires": format_time(int(principal.expires_s * 1000)),
+        "topic": user_topic(principal.sub),
         "can": [str(grant) for grant in principal.grants],
     }
     shown = answer(view, status=status)
