@@ -12,6 +12,7 @@
 ``submit``        ``submit``
 ``jobs``          ``jobs list|show|cancel|retry|results``
 ``events``        ``watch``, ``publish``
+``rooms``         ``rooms list|create|show|delete|join|leave``
 ``token``         ``token``
 ``check``         ``check``
 ``demo``          ``demo``, on ``sample_site`` and ``sample_pages``

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from twisted.internet.defer import TimeoutError as TimedOut
 
 from msgd.app.adapters import Adapters
 from msgd.app.daemons import keys
+from msgd.app.mailing import bounce_place, bounce_session, way
+from msgd.app.messaging import login
 from msgd.cli.exits import DONE, UNREACHABLE, WRONG_INPUT, exit_code
 from msgd.cli.output import out, plain, print_json
 from msgd.cli.running import run
@@ -24,7 +26,12 @@ from msgd.config import Settings, without_password
 from msgd.database import Database, Transaction
 from msgd.database.migrate import standing
 from msgd.errors import ConfigError, MsgdError, Unavailable
-from msgd.notifier.auth import check_exposure
+from msgd.notifier.auth.jwks import JwksKeys
+from msgd.notifier.auth.keys import Key
+from msgd.notifier.auth.keys_file import FileKeys, SecretKeys, check_exposure
+from msgd.services.mailer.bounces.place import is_imap
+from msgd.services.messenger.webhooks.sealing import keys_in
+from msgd.services.messenger.xmpp.stream import open_stream
 
 PATIENCE_S: Final = 5.0
 """How long a server may take to answer before it counts as not answering."""
@@ -75,10 +82,15 @@ async def _findings(server: Server, reactor: Any) -> AsyncIterator[Finding]:
     yield Finding("configuration", True, "every section and key is known")
     looks: tuple[tuple[str, Callable[[], Awaitable[str]]], ...] = (
         ("state folder", lambda: _state_folder(settings)),
-        ("access", lambda: _access(settings)),
+        ("access", lambda: _access(settings, reactor)),
         ("database", lambda: _database(settings, reactor)),
         ("broker", lambda: _broker(settings, reactor)),
-        ("notifier", lambda: _notifier(server.client(reactor))),
+        ("blobs", lambda: _blobs(settings, reactor)),
+        ("mail", lambda: _mail(settings, reactor)),
+        ("xmpp", lambda: _xmpp(settings, reactor)),
+        ("bounces", lambda: _bounces(settings, reactor)),
+        ("secrets", lambda: _secrets(settings)),
+        ("notifier", lambda: _notifier(Client(reactor, server.url), settings)),
     )
     for name, look in looks:
         yield await _look(name, look, reactor)
@@ -116,23 +128,34 @@ async def _state_folder(settings: Settings) -> str:
     return f"{folder}, which is made at the first start"
 
 
-async def _access(settings: Settings) -> str:
+async def _access(settings: Settings, reactor: Any) -> str:
     auth = settings.auth
     if not auth.configured:
         check_exposure(settings.notifier.listen)
         return "loopback only, with a secret of its own in the state folder"
-    keys(settings)
-    if _open_to_all(Path(auth.secret_file)):
+    told: list[str] = []
+    for source in keys(settings, reactor):
+        if isinstance(source, SecretKeys):
+            _not_open_to_all(auth.secret_file, "make tokens", where="auth.secret_file")
+            told.append(f"the secret in {auth.secret_file}")
+        elif isinstance(source, FileKeys):
+            told.append(f"{_number_of(source.keys)} in {auth.keys_file}")
+        elif isinstance(source, JwksKeys):
+            told.append(f"{_number_of(await source.read())} at {auth.jwks_url}")
+    return f"tokens signed with {' or '.join(told)}"
+
+
+def _number_of(keys: Sequence[Key]) -> str:
+    """How many keys, and of which algorithms."""
+    names = sorted({name for key in keys for name in key.algorithms & {"RS256", "EdDSA"}})
+    return f"one of {len(keys)} keys ({', '.join(names)})" if len(keys) > 1 else f"the key ({', '.join(names)})"
+
+
+def _not_open_to_all(path: str, then: str, *, where: str) -> None:
+    if Path(path).stat().st_mode & 0o007:
         raise ConfigError(
-            f"{auth.secret_file} can be read by everybody on this machine, who can then make tokens: "
-            f"chmod o= {auth.secret_file}",
-            where="auth.secret_file",
+            f"{path} can be read by everybody on this machine, who can then {then}: chmod o= {path}", where=where
         )
-    return f"tokens signed with the secret in {auth.secret_file}"
-
-
-def _open_to_all(path: Path) -> bool:
-    return bool(path.stat().st_mode & 0o007)
 
 
 async def _database(settings: Settings, reactor: Any) -> str:
@@ -168,7 +191,10 @@ async def _broker(settings: Settings, reactor: Any) -> str:
     broker = Adapters(settings, reactor, "check").broker
     try:
         await broker.start()
-        return broker.description
+        said = broker.description
+        for lacking in await broker.shortcomings():
+            raise ConfigError(f"{said}: {lacking}", where="broker.url")
+        return said
     except CancelledError:
         trouble = (
             broker.trouble or f"no answer within {PATIENCE_S:.0f} s from {without_password(settings.broker.url[0])}"
@@ -178,9 +204,73 @@ async def _broker(settings: Settings, reactor: Any) -> str:
         await broker.stop()
 
 
-async def _notifier(client: Client) -> str:
+async def _blobs(settings: Settings, reactor: Any) -> str:
+    adapters = Adapters(settings, reactor, "check")
+    offered = adapters.blobs
+    try:
+        await offered.check()
+        return without_password(settings.blobs.url)
+    finally:
+        await offered.stop()
+
+
+async def _mail(settings: Settings, reactor: Any) -> str:
+    mail = settings.mail
+    if mail.smtp.startswith("maildir:"):
+        return f"no server: mail is written into {mail.smtp.removeprefix('maildir:')}"
+    there = way(mail, reactor)
+    try:
+        await there.ready()
+    finally:
+        await there.stop()
+    return f"{mail.smtp} takes mail" + (f" of {mail.user}" if mail.user else "")
+
+
+async def _xmpp(settings: Settings, reactor: Any) -> str:
+    account = login(settings.xmpp)
+    if not account.configured:
+        return "no account: message jobs fail"
+    if account.missing:
+        raise ConfigError(account.missing, where="xmpp.password_file")
+    stream, session = await open_stream(reactor, account, "msgd-check")
+    await stream.close(reactor)
+    return f"connects as {session.jid}" + (
+        "" if session.managed else ", to a server that acknowledges nothing (XEP-0198)"
+    )
+
+
+async def _bounces(settings: Settings, reactor: Any) -> str:
+    mail = settings.mail
+    if not mail.bounce_folder:
+        return "no folder: bounces that come later are not read"
+    if not is_imap(mail.bounce_folder):
+        if not (Path(mail.bounce_folder) / "new").is_dir():
+            raise ConfigError(
+                f"{mail.bounce_folder} is no maildir, a folder with new, cur and tmp", where="mail.bounce_folder"
+            )
+        return mail.bounce_folder
+    session = await bounce_session(mail, reactor)()
+    told = "which tells of new ones" if session.idles else "which is asked for new ones"
+    await session.leave()
+    return f"{bounce_place(mail)}, {session.exists} mails, {told}"
+
+
+async def _secrets(settings: Settings) -> str:
+    path = settings.messenger.secrets_key_file
+    if not path:
+        return "those of webhook endpoints lie in the database as they are"
+    count = len(keys_in(path))
+    _not_open_to_all(path, "read them", where="messenger.secrets_key_file")
+    with_what = "the key" if count == 1 else f"the first of {count} keys"
+    return f"those of webhook endpoints are sealed with {with_what} in {path}"
+
+
+async def _notifier(client: Client, settings: Settings) -> str:
     try:
         await client.health()
         return f"answers at {client.url}"
+    except Unavailable as error:
+        daemon = "msgd" if settings.broker.embedded else "notifier"
+        raise Unavailable(f"{error.message.rstrip('.')}: is it started (twistd -n {daemon})?") from None
     finally:
         await client.close()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 from twisted.internet.defer import CancelledError
@@ -17,6 +18,7 @@ from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.client import Client
 from msgd.errors import ConfigError
+from msgd.services.crawler.urls import address
 
 _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
 _LIMITS: Final = {"max_pages": "the most pages it may take", "max_seconds": "the most seconds it may take"}
@@ -54,10 +56,25 @@ def crawl(server: Server, /, url: str, csv_file: Path | None, as_json: bool, det
     """
     if csv_file is not None:
         check_writable(csv_file)
-    if "://" not in url:
-        url = f"http://{url}"
-    params = crawl_params(url, given)
+    params = crawl_params(start_url(url), given)
     run(lambda reactor: _crawl(server.client(reactor), params, csv_file, as_json, detach))
+
+
+def start_url(text: str) -> str:
+    """The address that was typed; http:// may be left out, as in a browser. Raises BadParameter for what is none.
+
+    A word without a dot is refused, though a host may be called so: far more often it is a slip.
+    """
+    url = text if "://" in text else f"http://{text}"
+    if address(url) is None:
+        raise click.BadParameter(f"{text!r} is no address of a page, such as https://example.com/", param_hint="URL")
+    host = urlsplit(url).netloc
+    if url != text and not re.search("[.:]", host) and host != "localhost":
+        raise click.BadParameter(
+            f"{text!r} is no address of a page, such as https://example.com/ (a host of that name here: {url})",
+            param_hint="URL",
+        )
+    return url
 
 
 def crawl_params(url: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,12 +73,20 @@ def _print(message: Mapping[str, Any]) -> None:
 @click.argument("type_", metavar="TYPE")
 @click.argument("data", required=False)
 @click.option("--id", "id_", default="", help="The event's id: repeating it adds nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The server's answer, as one line of JSON.")
 @pass_server
-def publish(server: Server, topic: str, type_: str, data: str | None, id_: str) -> None:
-    """Publish an event of TYPE on TOPIC. DATA is JSON where it reads as JSON, else text."""
+def publish(server: Server, topic: str, type_: str, data: str | None, id_: str, as_json: bool) -> None:
+    """Publish an event of TYPE on TOPIC and print its id. DATA is JSON where it reads as JSON, else text.
+
+    What begins with "{" must be JSON: it is refused rather than sent as text.
+    """
+    content = None if data is None else json_or_text(data)
+    if isinstance(content, str) and data is not None and data.lstrip().startswith("{"):
+        raise click.BadParameter("not a JSON object; are its names and texts in double quotes?", param_hint="DATA")
 
     async def command(reactor: Any) -> int:
-        await server.client(reactor).publish(topic, type_, None if data is None else json_or_text(data), id_=id_)
+        answer = await server.client(reactor).publish(topic, type_, content, id_=id_)
+        print_json(answer) if as_json else out.print(plain(answer["id"]))
         return DONE
 
     run(command)

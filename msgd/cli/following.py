@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
+from twisted.internet.defer import CancelledError, Deferred
 
 from msgd.cli.exits import DONE, JOB_FAILED
 from msgd.cli.output import above, err, out, print_json, printable, say
@@ -91,33 +94,53 @@ ShowEvent = Callable[[Screen, Mapping[str, Any]], None]
 """Shows a kept event of the job."""
 
 
-async def follow(client: Client, job: str, show: ShowEvent) -> int:
+Figures = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""What to show of the progress that a job type tells."""
+
+Beside = Callable[[Screen], Coroutine[Any, Any, None]]
+"""What is done while a job is followed, and cancelled at its end."""
+
+
+async def follow(
+    client: Client, job: str, show: ShowEvent, *, figures: Figures = dict, beside: Beside | None = None
+) -> int:
     """Show the latest run of a job to its end; returns the exit code. Raises what Watch raises."""
     watch = Watch(client, [f"job.{job}"], since="0", jitter=random.random, on_status=lambda text: _status(screen, text))
     run = 0
     with Screen() as screen:
+        other = None if beside is None else Deferred.fromCoroutine(beside(screen))
         try:
             async for message in watch:
                 op = message["op"]
                 if op == "state":
                     run = max(run, message["job"]["run"])
-                    screen.progress(message["job"].get("progress") or {})
+                    screen.progress(figures(message["job"].get("progress") or {}))
                 elif op == "gap":
                     screen.note(f"earlier events are not kept any more ({message['reason']})")
                 elif op == "event" and message.get("run", run) >= run:
                     run = message.get("run", run)
                     type_, data = message["type"], message["data"]
                     if type_ == PROGRESS:
-                        screen.progress(data or {})
+                        screen.progress(figures(data or {}))
                         continue
                     if type_ == RETRYING:
-                        screen.note(f"retrying: {data['message']}")
+                        screen.note(retrying(data, datetime.now(UTC)))
                     show(screen, message)
                     if type_ in ENDS:
                         return _end(type_, data)
         finally:
+            if other is not None:
+                other.addErrback(lambda failure: failure.trap(CancelledError))
+                other.cancel()
             await watch.stop()
     return JOB_FAILED
+
+
+def retrying(data: Mapping[str, Any], now: datetime) -> str:
+    """What a ``retrying`` event says: which attempt comes next, when if that is still ahead, and why."""
+    wait_s = (datetime.fromisoformat(data["at"]) - now).total_seconds()
+    again = f"trying again in {math.ceil(wait_s)} s, Ctrl-C stops waiting" if wait_s > 0 else "tried again"
+    return f"{data['message']}; {again} (attempt {data['attempt'] + 1})"
 
 
 def _status(screen: Screen, text: str) -> None:

@@ -16,6 +16,9 @@ from msgd.cli.server import Server, pass_server
 ABOUT_CHARACTERS: Final = 500
 """Of params in a list: they may be a megabyte, and --json has them whole."""
 
+NAMED: Final = 3
+"""Of several objects in such a param."""
+
 STATES: Final = ("queued", "running", "waiting", "done", "failed", "cancelled")
 TIMES: Final = frozenset({"created", "not_before", "started", "ended"})
 
@@ -28,12 +31,15 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--state", "state_", type=click.Choice(STATES))
 @click.option("--type", "type_", metavar="TYPE", help="Only jobs of this type.")
+@click.option(
+    "--parent", metavar="JOB", help="The children of JOB, such as the parts of a newsletter.  [default: of none]"
+)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @pass_server
-def list_(server: Server, state_: str | None, type_: str | None, limit: int, as_json: bool) -> None:
+def list_(server: Server, state_: str | None, type_: str | None, parent: str | None, limit: int, as_json: bool) -> None:
     """Jobs, newest first: one's own, or all with the right to."""
-    query: dict[str, str | int] = {"limit": limit}
+    query: dict[str, str | int] = {"limit": limit, "parent": parent or "none"}
     query |= {"state": state_} if state_ else {}
     query |= {"type": type_} if type_ else {}
 
@@ -56,7 +62,7 @@ def list_(server: Server, state_: str | None, type_: str | None, limit: int, as_
             ]
             table(("ID", "TYPE", "STATE", "CREATED", "PROGRESS", "ABOUT"), rows)
         else:
-            say("no jobs" + (" like that" if state_ or type_ else " yet: try msgd crawl URL"))
+            say("no jobs" + (" like that" if state_ or type_ or parent else " yet: try msgd crawl URL"))
         return DONE
 
     run(command)
@@ -73,8 +79,16 @@ def _about(job: Mapping[str, Any]) -> str:
     if job["error"]:
         return f"[red]{plain(job['error']['message'])[:ABOUT_CHARACTERS]}[/red]"
     params = job["params"] if isinstance(job["params"], dict) else {}
-    about = "  ".join(str(one) if name == "url" else f"{name}={value(one)}" for name, one in params.items() if one)
+    about = "  ".join(str(one) if name == "url" else f"{name}={_brief(one)}" for name, one in params.items() if one)
     return plain(about[:ABOUT_CHARACTERS])
+
+
+def _brief(given: Any) -> str:
+    """A param in a list: of several objects, such as criteria and recipients, the first text of each says which."""
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        return value(given)
+    shown = [next((text for text in one.values() if isinstance(text, str)), value(one)) for one in given[:NAMED]]
+    return ", ".join(shown) + (f" and {len(given) - NAMED} more" if len(given) > NAMED else "")
 
 
 @jobs.command()
@@ -122,7 +136,7 @@ def cancel(server: Server, job: str) -> None:
 @click.argument("job")
 @pass_server
 def retry(server: Server, job: str) -> None:
-    """Run JOB, which has ended, again from its beginning; prints its state."""
+    """Run JOB, which has ended, again; prints its state."""
 
     async def command(reactor: Any) -> int:
         out.print(state((await server.client(reactor).retry(job))["state"]))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from msgd.config import Settings, load
-from msgd.errors import ConfigError
+from msgd.config.endpoints import address
+from msgd.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from msgd.client import Client
@@ -44,15 +45,17 @@ class Server:
         return self._url or address(self.settings.notifier.listen[0])
 
     def token(self) -> str:
-        """The token given, else one of our own if the secret file can be read, else none."""
+        """The token given, else one of our own if the secret file can be read. Raises Unauthenticated if it cannot."""
         if self._token:
             return self._token
         secret = self._secret
         if secret is None:
-            return ""
-        from msgd.notifier.auth import make_token
+            raise Unauthenticated("there is no token to show to the server")
+        from msgd.notifier.auth.signing import claims_of, sign_with_secret
 
-        return make_token(secret, sub=_user(), can=["admin:#"], ttl_s=OWN_TOKEN_S)
+        auth = self.settings.auth
+        claims = claims_of(sub=_user(), can=["admin:#"], ttl_s=OWN_TOKEN_S, issuer=auth.issuer, audience=auth.audience)
+        return sign_with_secret(secret, claims)
 
     @cached_property
     def _secret(self) -> bytes | None:
@@ -69,20 +72,6 @@ class Server:
         from msgd.client import Client
 
         return Client(reactor, self.url, self.token)
-
-
-def address(endpoint: str) -> str:
-    """The URL under which a Twisted endpoint (``tcp:8080:interface=127.0.0.1``) is reached from this machine."""
-    kind, *arguments = endpoint.replace("\\:", "\0").split(":")
-    named = dict(part.split("=", 1) for part in arguments if "=" in part)
-    plain = [part for part in arguments if "=" not in part]
-    port = named.get("port") or (plain[0] if plain else "")
-    if kind not in ("tcp", "tcp6", "ssl") or not port.isdecimal():
-        raise ConfigError(f"the address of {endpoint!r} cannot be told; say it with --url", where="notifier.listen")
-    host = named.get("interface", "").replace("\0", ":")
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - everywhere is also here
-        host = "127.0.0.1"
-    return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _user() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -17,6 +18,7 @@ from twisted.web.iweb import IResponse
 
 from msgd import __version__, errors
 from msgd.client.body import lines, pieces, whole
+from msgd.client.refusals import error_of
 from msgd.messages import json
 
 TIMEOUT_S: Final = 30.0
@@ -34,38 +36,6 @@ _UNREACHABLE: Final = (
     RequestTransmissionFailed,
     ResponseFailed,
 )
-
-# Those of msgd.errors alone: others' subclasses may be made of other arguments.
-_ERRORS: Final = {
-    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MsgdError)
-}
-
-
-class Problem(msgspec.Struct):
-    """What is read of a problem document (RFC 9457)."""
-
-    detail: str = ""
-    title: str = ""
-    code: str = ""
-    where: str = ""
-
-
-def error_of(status: int, body: bytes, retry_after: float | None = None) -> errors.MsgdError:
-    """The error that a refused call stands for: by the document's ``code``, else by the HTTP status."""
-    try:
-        problem = msgspec.json.decode(body, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        problem = Problem(detail=f"the server answered {status}")
-    kind = _ERRORS.get(problem.code)
-    if kind is None:
-        kind = {
-            401: errors.Unauthenticated,
-            403: errors.Forbidden,
-            404: errors.NotFound,
-            409: errors.Conflict,
-            429: errors.RateLimited,
-        }.get(status, errors.InvalidInput if status < 500 else errors.Unavailable)
-    return kind(problem.detail or problem.title or f"status {status}", where=problem.where, retry_after=retry_after)
 
 
 class Client:
@@ -95,7 +65,8 @@ class Client:
     @property
     def token(self) -> str:
         """The token to show now; empty: none."""
-        return self._token if isinstance(self._token, str) else self._token()
+        token = self._token if isinstance(self._token, str) else self._token()
+        return token.strip()  # a file, or what a command printed, ends with a line break
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -117,7 +88,7 @@ class Client:
         return cast(Json, await self._call("POST", "/api/jobs", body))
 
     async def jobs(self, **query: str | int) -> list[Json]:
-        """Jobs, newest first; ``state``, ``type``, ``limit``, ``before``."""
+        """Jobs, newest first; ``state``, ``type``, ``parent``, ``limit``, ``before``."""
         page = await self._call("GET", "/api/jobs", query=query)
         return cast("list[Json]", page["jobs"])
 
@@ -159,6 +130,107 @@ class Client:
         """A page of a topic: ``{events, cursor, gap?}``; ``since``, ``before``, ``limit``."""
         return cast(Json, await self._call("GET", f"/api/topics/{quote(topic, safe='')}/events", query=query))
 
+    # -- rooms --------------------------------------------------------------------------------------------------------
+
+    async def rooms(self, **query: str | int) -> Json:
+        """A page of the rooms that may be read, by name: ``{rooms, next}``; ``after``, ``limit``."""
+        return cast(Json, await self._call("GET", "/api/rooms", query=query))
+
+    async def room(self, name: str) -> Json:
+        """A room, with its first members."""
+        return cast(Json, await self._call("GET", _room(name)))
+
+    async def create_room(self, name: str, **fields: Any) -> Json:
+        """A new room; ``title``, ``description``, ``private``, ``members``."""
+        return cast(Json, await self._call("POST", "/api/rooms", {"name": name, **fields}))
+
+    async def delete_room(self, name: str, *, keep_history: bool = False) -> None:
+        """Delete a room, and what was said there."""
+        await self._call("DELETE", _room(name), query={"keep": "history"} if keep_history else None)
+
+    async def join_room(self, name: str, sub: str = "") -> None:
+        """Put a member in; oneself, if none is named."""
+        await self._call("PUT", _room(name, sub or await self._own_sub()))
+
+    async def leave_room(self, name: str, sub: str = "") -> None:
+        """Put a member out; oneself, if none is named."""
+        await self._call("DELETE", _room(name, sub or await self._own_sub()))
+
+    async def _own_sub(self) -> str:
+        return str((await self._call("GET", "/api/session"))["sub"])
+
+    # -- uploads ------------------------------------------------------------------------------------------------------
+
+    async def upload(self, path: Path, *, name: str = "", thumbnails: bool = True) -> Json:
+        """Send a file, which is read as it goes: ``{id, name, type, size, urls, job, topic}``. Raises InvalidInput if
+        it cannot be read."""
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise errors.InvalidInput(f"{path} cannot be read: {error.strerror}", where=str(path)) from None
+        query = {"name": name or path.name} | ({} if thumbnails else {"thumbnails": "0"})
+        try:
+            response = await self._send("POST", "/api/uploads", query=query, file=file)
+            return cast(Json, self._decoded(await whole(response, self.reactor)))
+        finally:
+            file.close()
+
+    # -- mail ---------------------------------------------------------------------------------------------------------
+
+    async def mail(self, job: str) -> Json:
+        """How many recipients of a mail are in each state: ``{job, states, recipients, complete, paused}``."""
+        return cast(Json, await self._call("GET", f"/api/mail/{quote(job, safe='')}"))
+
+    async def hold_mail(self, job: str, paused: bool) -> Json:
+        """Send nothing more of a mail for a while, or let it go on: ``{job, paused}``."""
+        return cast(
+            Json, await self._call("POST", f"/api/mail/{quote(job, safe='')}/{'pause' if paused else 'resume'}")
+        )
+
+    async def recipients(self, job: str, states: Sequence[str] = ()) -> AsyncIterator[Json]:
+        """The recipients of a mail, or those in some states, one by one, in order."""
+        after = 0
+        while after is not None:
+            query: dict[str, str | int] = {"limit": 1000, "after": after, "state": ",".join(states)}
+            page = await self._call("GET", f"/api/jobs/{quote(job, safe='')}/recipients", query=query)
+            for one in page["recipients"]:
+                yield cast(Json, one)
+            after = page["next"]
+
+    async def export_recipients(self, job: str, states: Sequence[str] = ()) -> AsyncIterator[bytes]:
+        """The same as CSV, piece by piece."""
+        query = {"format": "csv", "state": ",".join(states)}
+        response = await self._send("GET", f"/api/jobs/{quote(job, safe='')}/recipients", query=query)
+        async for piece in pieces(response, self.reactor):
+            yield piece
+
+    # -- upkeep -------------------------------------------------------------------------------------------------------
+
+    async def dead(self, **query: str | int) -> list[Json]:
+        """Dead letters, newest first; ``limit``, ``before``."""
+        return cast("list[Json]", (await self._call("GET", "/api/dead", query=query))["dead"])
+
+    async def dead_letter(self, letter: str) -> Json:
+        """One dead letter, with the whole of its body."""
+        return cast(Json, await self._call("GET", f"/api/dead/{quote(letter, safe='')}"))
+
+    async def requeue_dead(self, letter: str) -> Json:
+        """Publish a dead letter again to where it was going: ``{id, job}``."""
+        return cast(Json, await self._call("POST", f"/api/dead/{quote(letter, safe='')}/requeue"))
+
+    async def drop_dead(self, letter: str) -> Json:
+        """Forget a dead letter: ``{id, job}``."""
+        return cast(Json, await self._call("DELETE", f"/api/dead/{quote(letter, safe='')}"))
+
+    async def types(self) -> list[Json]:
+        """The job types that may be submitted."""
+        return cast("list[Json]", (await self._call("GET", "/api/types"))["types"])
+
+    async def pause(self, type_: str, paused: bool) -> Json:
+        """Stop or let go on all workers of a job type; the type."""
+        switch = "pause" if paused else "resume"
+        return cast(Json, await self._call("POST", f"/api/types/{quote(type_, safe='')}/{switch}"))
+
     async def health(self) -> Json:
         """That the server is up; asked without a token."""
         return cast(Json, await self._call("GET", "/healthz"))
@@ -179,13 +251,21 @@ class Client:
             raise errors.PeerError(f"{self.url} does not answer as msgd does", where=self.url) from None
 
     async def _send(
-        self, method: str, path: str, body: object = None, *, query: Mapping[str, str | int] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        file: BinaryIO | None = None,
     ) -> IResponse:
         headers = Headers({"User-Agent": [f"msgd/{__version__}"], "Accept": ["application/json, */*"]})
         token = self.token
         if token:
             headers.setRawHeaders("Authorization", [f"Bearer {token}"])
-        data = None
+        data: Any = file
+        if file is not None:
+            headers.setRawHeaders("Content-Type", ["application/octet-stream"])
         if body is not None:
             headers.setRawHeaders("Content-Type", ["application/json"])
             data = json.encode(body)
@@ -193,8 +273,9 @@ class Client:
         try:
             reactor: Any = self.reactor
             asked: Deferred[IResponse] = self._http.request(
-                method, url, headers=headers, data=data, unbuffered=True, timeout=TIMEOUT_S, reactor=reactor
-            )
+                method, url, headers=headers, data=data, unbuffered=True, reactor=reactor,
+                timeout=TIMEOUT_S if file is None else None,  # a file takes as long as it takes
+            )  # fmt: skip
             response = await asked
         except _UNREACHABLE as error:
             raise errors.Unavailable(f"{self.url} could not be reached: {_why(error)}", where=self.url) from error
@@ -203,6 +284,10 @@ class Client:
             content = await whole(response, self.reactor)
             raise error_of(response.code, content, float(after) if after.isdecimal() else None)
         return response
+
+
+def _room(name: str, member: str = "") -> str:
+    return f"/api/rooms/{quote(name, safe='')}" + (f"/members/{quote(member, safe='')}" if member else "")
 
 
 def _why(error: BaseException) -> str:

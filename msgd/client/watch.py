@@ -10,7 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from msgd.client.connection import Connection, Message, dial
-from msgd.client.http import Client, error_of
+from msgd.client.http import Client
+from msgd.client.refusals import error_of
 from msgd.clock import sleep
 from msgd.errors import Forbidden, MsgdError, PeerError, Unauthenticated, Unavailable
 from msgd.messages import json
@@ -131,7 +132,7 @@ class Watch:
             pass
         except MsgdError as error:
             self._ended = self._ended or error
-        except Exception as error:
+        except Exception as error:  # a mistake of ours: whoever iterates is told, and does not wait for ever
             _log.failure("a mistake while watching {topics}", topics=self._topics)
             self._ended = self._ended or error
         self._wake()
@@ -250,6 +251,8 @@ class Watch:
             self._refuse(connection, refusal)
         elif not refusal.retryable:  # of a token: the connection would end with the old one
             self._refuse(connection, refusal)
+        elif ref is None:  # of the connection, which is one too many just now
+            self._advised_s = refusal.retry_after
 
     def _refuse(self, connection: Connection, error: MsgdError) -> None:
         """End this connection because of ``error``, and all if that does not pass."""

@@ -55,9 +55,9 @@ class CommandCase(SynchronousTestCase):
         self.assertNotIn("Traceback", err)
         return out, err
 
-    def lines(self, *arguments: str) -> list[Any]:
+    def lines(self, *arguments: str, code: int = 0) -> list[Any]:
         """The JSON lines that a command prints."""
-        return [json.loads(line) for line in self.msgd(*arguments)[0].splitlines()]
+        return [json.loads(line) for line in self.msgd(*arguments, code=code)[0].splitlines()]
 
     def begin(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
         """A command that goes on until it is told to end, or the test ends."""

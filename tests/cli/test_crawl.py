@@ -10,8 +10,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.cli.crawl import criterion, told
-from tests.cli.deployed import CommandCase, Terminal, ended, read_until, state
+from msgd.cli.crawl import criterion, start_url, told
+from tests.cli.deployed import CommandCase, Terminal, ended, environment, read_until, state
+from tests.stories.deployment import free_port
 from tests.stories.site import Site, Turnstile, serve, started
 
 PRICE = "EUR [0-9.]+"
@@ -113,6 +114,35 @@ class CrawlTest(CommandCase):
         self.assertEqual(state(job, "running", "done")["state"], "running")
         site.admit(100)
         self.assertEqual(ended(job)["result"]["results"], 12)
+
+
+class AddressTest(CommandCase):
+    """What is typed for the address, and addresses where nobody is."""
+
+    def test_no_address(self) -> None:
+        """What is no address is refused at once, whether or not there is a server to ask."""
+        nobody = environment(MSGD_URL="http://127.0.0.1:1", MSGD_TOKEN="x")
+        for text in ("notaurl", "ftp://example.com/", "http://", "https://user:word@example.com/", "a b.example"):
+            out, err = self.msgd("crawl", text, code=2, config=False, env=nobody)
+            self.assertIn("is no address of a page", err, text)
+            self.assertEqual(out, "")
+
+    def test_scheme(self) -> None:
+        """The scheme may be left out, of a host of this network too where it cannot be a slip."""
+        for text in ("example.com", "localhost", "intranet:8000/x", "[::1]/"):
+            self.assertEqual(start_url(text), f"http://{text}")
+        self.assertEqual(start_url("http://intranet/"), "http://intranet/")
+
+    def test_refused(self) -> None:
+        """Where nobody listens the reason is told with the first try, and after three it is over."""
+        url = f"http://127.0.0.1:{free_port()}/"
+        _, err = self.msgd("crawl", url, code=1)
+        why = f"{url} cannot be reached: connection refused"
+        self.assertRegex(
+            err,
+            rf"^job \w+\n{why}; trying again in \d s, Ctrl-C stops waiting \(attempt 2\)\n"
+            rf"{why}; trying again in \d s, Ctrl-C stops waiting \(attempt 3\)\nfailed: {why}, 3 times in a row\n$",
+        )
 
 
 class TerminalTest(CommandCase):

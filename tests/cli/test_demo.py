@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from msgd.cli.sample_site import SampleSite
 from tests.cli.deployed import MODULE, CommandCase, environment, read_until
-from tests.stories.deployment import PATIENCE_S
+from tests.stories.deployment import PATIENCE_S, free_port
 from tests.stories.site import serve
 
 
@@ -27,10 +27,10 @@ class DemoTest(CommandCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
 
-    def demo(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def demo(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, *MODULE, "demo", *arguments],
-            cwd=self.folder, env=environment(PYTHONUNBUFFERED="1"),
+            cwd=self.folder, env=environment(PYTHONUNBUFFERED="1", **more),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.addCleanup(process.wait)
@@ -61,17 +61,24 @@ class DemoTest(CommandCase):
         self.assertNotIn("in use", self.check_complete(self.demo("--once")))
 
     def test_dashboard(self) -> None:
-        """After the crawl it stays up with the dashboard's address and a token until Ctrl-C, which is no failure."""
-        site = serve(self, 4)
-        process = self.demo(site.url, "--match", "price=EUR [0-9.]+")
+        """After the crawl it stays up with the dashboard's address, which can be chosen, and a token until Ctrl-C;
+        that is no failure."""
+        site, port = serve(self, 4), free_port()
+        process = self.demo(
+            site.url, "--match", "price=EUR [0-9.]+", MSGD_NOTIFIER_LISTEN=f"tcp:{port}:interface=127.0.0.1"
+        )
         assert process.stderr is not None
         said = read_until(process, process.stderr, b"Ctrl-C").decode()
+        self.assertIn(f"http://127.0.0.1:{port}/#token=", said)
         (url, token) = re.findall(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)", said)[0]
         with urllib.request.urlopen(url) as page:
             self.assertIn(b"<html", page.read())
         request = urllib.request.Request(f"{url}/api/jobs", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request) as answer:
             self.assertIn(b'"state":"done"', answer.read())
+        exported = dict(re.findall(r"(MSGD_\w+)=(\S+)", re.findall(r"^export (.*)$", said, re.MULTILINE)[0]))
+        listed, _ = self.msgd("jobs", "list", "--json", config=False, env=environment(**exported))
+        self.assertIn('"state":"done"', listed)
         code, out, _ = self.interrupted(process)
         self.assertEqual((code, len(out.splitlines())), (0, 8))
 

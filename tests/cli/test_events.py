@@ -18,7 +18,9 @@ class WatchTest(CommandCase):
         assert process.stderr is not None
         assert process.stdout is not None
         read_until(process, process.stderr, b"watching other.topic")
-        self.assertEqual(self.msgd("publish", "demo.a", "said", '{"text": "hällo"}'), ("", ""))
+        out, err = self.msgd("publish", "demo.a", "said", '{"text": "hällo"}')
+        self.assertRegex(out, r"^[0-9a-z]{26}\n$")
+        self.assertEqual(err, "")
         self.msgd("publish", "other.topic", "said", "plain words")
         seen = read_until(process, process.stdout, b'plain words"\n').decode()
         first, second = seen.splitlines()
@@ -74,11 +76,12 @@ class PublishTest(CommandCase):
     def test_id(self) -> None:
         """The same id a second time adds nothing; no data is null."""
         for _ in range(2):
-            self.msgd("publish", "once.a", "said", "--id", "7")
-        self.msgd("publish", "once.a", "said", "17")
+            self.assertEqual(self.msgd("publish", "once.a", "said", "--id", "7")[0], "7\n")
+        (answer,) = self.lines("publish", "once.a", "said", "17", "--json")
         process = self.begin("watch", "once.a", "--since", "0", "--json")
         assert process.stdout is not None
         events = [json.loads(line) for line in read_until(process, process.stdout, b'"data":17').splitlines()]
+        self.assertEqual(events[1]["id"], answer["id"])
         self.assertEqual([(event["id"] == "7", event["data"]) for event in events], [(True, None), (False, 17)])
 
     def test_refusals(self) -> None:
@@ -86,3 +89,4 @@ class PublishTest(CommandCase):
         self.assertIn("a b", self.msgd("publish", "a b", "said", code=2)[1])
         self.assertIn("job.x", self.msgd("publish", "job.x", "said", code=4)[1])
         self.msgd("publish", "room.a", code=2)
+        self.assertIn("not a JSON object", self.msgd("publish", "room.a", "said", "{number: 17}", code=2)[1])

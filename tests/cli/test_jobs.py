@@ -17,6 +17,14 @@ NOBODY = "http://127.0.0.1:1/"
 class SubmitTest(CommandCase):
     """Jobs of any type."""
 
+    def test_no_token(self) -> None:
+        """Who has none is told how to give one at a terminal; no request is made for that."""
+        for command in (("jobs", "list"), ("watch", "room.a"), ("submit", "crawl", f"url={NOBODY}")):
+            out, err = self.msgd("--url", NOBODY, *command, code=4)
+            self.assertEqual(out, "")
+            self.assertIn("give a token with --token or MSGD_TOKEN", err)
+            self.assertNotIn("Bearer", err)
+
     def test_pairs(self) -> None:
         """KEY=VALUE pairs become params, JSON where they read as JSON; the id is all that is printed."""
         out, err = self.msgd(
@@ -94,7 +102,8 @@ class JobsTest(CommandCase):
         head, row = out.splitlines()
         self.assertEqual(head.split(), ["ID", "TYPE", "STATE", "CREATED", "PROGRESS", "ABOUT"])
         self.assertRegex(
-            row, rf"^{job}  crawl +done +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d  7 of 7 +http://127.0.0.1:\d+/page/0"
+            row,
+            rf"^{job}  crawl +done +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d  7 of 7 +http://127.0.0.1:\d+/page/0  match=price",
         )
         self.assertEqual(row.index("crawl"), head.index("TYPE"))
         self.assertEqual(row.index("7 of 7"), head.index("PROGRESS"))
@@ -102,6 +111,14 @@ class JobsTest(CommandCase):
         self.assertNotIn(job, self.msgd("jobs", "list", "--state", "failed")[0])
         self.assertEqual(self.msgd("jobs", "list", "--type", "nope"), ("", "no jobs like that\n"))
         self.msgd("jobs", "list", "--state", "asleep", code=2)
+
+    def test_list_of_several(self) -> None:
+        """Of several criteria or recipients the first are named, and the others counted."""
+        match = [{"text": text} for text in ("one", "two", "three", "four", "five")]
+        given = ("submit", "crawl", "url=http://127.0.0.1:1/", f"match={json.dumps(match)}", "--delay=900")
+        job = self.msgd(*given)[0].strip()
+        self.assertRegex(self.msgd("jobs", "list")[0], rf"(?m)^{job} .*/  match=one, two, three and 2 more$")
+        self.msgd("jobs", "cancel", job)
 
     def test_list_on_a_terminal(self) -> None:
         """A list keeps to the width of its terminal, in colours."""

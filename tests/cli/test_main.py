@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 from click import Context
+from joserfc import jwt
+from joserfc.jwk import OKPKey
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd import __version__, errors
 from msgd.cli.exits import exit_code
 from msgd.cli.main import COMMANDS, command
-from msgd.cli.server import address
+from msgd.config.endpoints import address
+from msgd.notifier.auth.tokens import Algorithms
 from tests.cli.deployed import CommandCase, deployment, environment
 
 SLOW = ("twisted.internet.reactor", "treq", "autobahn", "sqlalchemy", "rich", "lxml", "alembic", "txamqp")
@@ -135,6 +138,35 @@ class TokenTest(CommandCase):
         self.assertEqual(err, "")
         self.msgd("--token", out.strip(), "publish", "room.a", "said")
         self.msgd("--token", out.strip(), "publish", "app.a", "said", code=4)
+
+    def test_new_secret(self) -> None:
+        """Where there was no secret one is made, and whoever is in the wrong folder is told where."""
+        folder = Path(self.mktemp()).absolute()
+        env = environment(MSGD_STATE_DIR=str(folder))
+        given = ("token", "--sub", "ann", "--can", "admin:#")
+        out, err = self.msgd(*given, config=False, env=env)
+        self.assertRegex(out, r"^[\w-]+\.[\w-]+\.[\w-]+\n$")
+        self.assertIn(f"made a secret in {folder}/secret", err)
+        self.assertEqual(self.msgd(*given, config=False, env=env)[1], "")
+
+    def test_private_key(self) -> None:
+        """With a private key it is signed by that, and says which; the issuer and audience of the configuration are in
+        it."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        key, config = folder / "key.pem", folder / "msgd.toml"
+        private = OKPKey.generate_key("Ed25519")
+        key.write_bytes(private.as_pem(private=True))
+        config.write_text('[auth]\njwks_url = "https://id.example.com/jwks"\nissuer = "us"\naudience = "msgd"\n')
+        given = ("token", "--sub", "ann", "--can", "admin:#", "--jti", "one")
+        out, _ = self.msgd("--config", str(config), *given, "--key", str(key), "--kid", "mine", config=False)
+        made = jwt.decode(out.strip(), private, registry=Algorithms(frozenset({"EdDSA"})))
+        self.assertEqual(made.header, {"alg": "EdDSA", "typ": "JWT", "kid": "mine"})
+        self.assertEqual([made.claims[name] for name in ("sub", "jti", "iss", "aud")], ["ann", "one", "us", "msgd"])
+        _, err = self.msgd("--config", str(config), *given, code=2, config=False)
+        self.assertIn("--key", err)
+        key.write_text("no key")
+        self.msgd("--config", str(config), *given, "--key", str(key), code=2, config=False)
 
     def test_wrong_input(self) -> None:
         """Rights, times and names that no server would take."""

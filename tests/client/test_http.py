@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from msgd import errors
 from msgd.client import Client
 from msgd.client.body import AHEAD_BYTES
-from msgd.client.http import error_of
+from msgd.client.refusals import error_of
 from msgd.messages.limits import BODY_BYTES
 from tests.client.peers import Blunt, unused_port
 from tests.notifier.world import World, WorldCase, pause, reactor, token
@@ -146,7 +146,7 @@ class RefusalsTest(ClientCase):
         await self.raises(errors.InvalidCursor, ann.history("room.a", since="rubbish"))
         await self.raises(errors.TooLarge, ann.publish("room.a", "said", "x" * (BODY_BYTES + 1)))
         await self.raises(errors.InvalidInput, ann.jobs(state="asleep"))
-        bob = self.of(world, token("bob", "subscribe:room.*"))
+        bob = self.of(world, token("bob", "subscribe:room.*") + "\n")  # as it stands in a file
         await self.raises(errors.Forbidden, bob.submit("paint", {"colour": "red"}))
         await self.raises(errors.TokenExpired, self.of(world, token(ttl_s=-10)).jobs())
         await self.raises(errors.Unauthenticated, self.client(world.url).jobs())
@@ -212,7 +212,7 @@ class StrangersTest(ClientCase):
         blunt = await self.blunt(head + b'{"n":1}\n')
         results = self.client(blunt.url).results("x")
         self.assertEqual(await anext(results), {"n": 1})
-        await self.raises(errors.Unavailable, results.__anext__())  # type: ignore[arg-type]
+        await self.raises(errors.Unavailable, results.__anext__())  # type: ignore[arg-type]  # any awaitable will do
 
     async def test_slow_reader(self) -> None:
         """A server is read no further ahead than the limit, whatever it sends."""

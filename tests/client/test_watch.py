@@ -11,7 +11,9 @@ from twisted.internet.defer import Deferred
 from msgd import errors
 from msgd.client import Client, Watch
 from msgd.client.watch import AHEAD_BYTES, FIRST_WAIT_S
+from msgd.config.settings import Limits
 from msgd.journal.interface import Retention
+from msgd.notifier.doors import CROWDED_S
 from tests.client.peers import Line, Scripted, unused_port
 from tests.notifier.world import World, WorldCase, pause, reactor, token
 
@@ -285,8 +287,21 @@ class RefusalsTest(WatchCase):
     async def test_token(self) -> None:
         """A token that is not trusted, or none, ends it."""
         world = await self.world()
-        for who in ("not.a.token", token(ttl_s=-10)):
-            await self.raises(errors.Unauthenticated, anext(self.watch(world.url, "room.a", who=who)))
+        for who, kind in (("not.a.token", errors.Unauthenticated), (token(ttl_s=-10), errors.TokenExpired)):
+            await self.raises(kind, anext(self.watch(world.url, "room.a", who=who)))
+
+    async def test_too_many(self) -> None:
+        """A connection too many comes again, at the advised time."""
+        world = await self.world(limits=Limits(connections=1))
+        told: list[str] = []
+        first, second = self.watch(world.url, "room.a"), self.watch(world.url, "room.a", on_status=told.append)
+        self.assertEqual((await anext(first))["op"], "subscribed")
+        waiting = Deferred.fromCoroutine(self._next_event(second))
+        while not told:
+            await pause(0.01)
+        self.assertIn(f"next try in {CROWDED_S:.1f} s", told[0])
+        await second.stop()
+        await self.assertFailure(waiting, StopAsyncIteration, AssertionError)
 
     async def test_wrong_path(self) -> None:
         """Where no msgd answers, an impatient watch says so."""
