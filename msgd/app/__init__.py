@@ -6,6 +6,7 @@
 ``service``       a daemon as a Twisted service: start, drain, exit code
 ``accepted``      job types that are accepted before a worker of theirs has ever run
 ``listening``     open ports, and a start that nobody waits for
+``messaging``     the messenger's workers
 ``options``       what ``twistd`` is told on the command line
 ``application``   :func:`application`: a worker of your own under ``twistd -y``
 ================  =========================================================================

@@ -10,6 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from msgd.blobs.interface import Blobs, Uploads
+from msgd.blobs.local import LocalBlobs
+from msgd.blobs.s3 import S3Blobs
+from msgd.blobs.sql import SqlUploads
 from msgd.broker.amqp import AmqpBroker
 from msgd.broker.embedded import EmbeddedBroker
 from msgd.broker.interface import Broker
@@ -21,8 +25,11 @@ from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.jobs.sql import SqlJobs
 from msgd.journal.interface import Journal
 from msgd.journal.sql import SQLJournal
+from msgd.services.mailer.store import forget
 
 BROKER_FILE: Final = "broker.sqlite3"
+SPOOL: Final = "spool"
+"""The folder, in the state folder, of what is on its way to S3 or from there."""
 
 
 class Adapters:
@@ -65,8 +72,19 @@ class Adapters:
 
     @cached_property
     def jobs(self) -> Jobs:
-        return SqlJobs(self.database, clock=self.reactor, post=self.outbox.post)
+        return SqlJobs(self.database, clock=self.reactor, post=self.outbox.post, forget=[forget])
 
     @cached_property
     def journal(self) -> Journal:
         return SQLJournal(self.database, now_ms=self.now_ms)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        url = self.settings.blobs.url
+        if url.startswith("s3:"):
+            return S3Blobs(url, Path(self.settings.state.dir) / SPOOL, reactor=self.reactor)
+        return LocalBlobs(Path(url.removeprefix("file://")), reactor=self.reactor)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        return SqlUploads(self.database, now_ms=self.now_ms)

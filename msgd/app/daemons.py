@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from msgd.app.accepted import Accepted
 from msgd.app.adapters import Adapters
 from msgd.app.listening import InBackground, Listening
+from msgd.app.mailing import bounces, identity, in_thread
+from msgd.app.mailing import mailer as make_mailer
+from msgd.app.messaging import messenger as make_messenger
+from msgd.app.messaging import resealing, seal
 from msgd.app.options import OneOfManyOptions, Options
+from msgd.app.rules import rules_follower, rules_routes
 from msgd.app.service import DaemonService
+from msgd.blobs.sweeping import Sweeper
 from msgd.config import Settings
-from msgd.errors import ConfigError
 from msgd.journal.interface import Retention
-from msgd.notifier.auth import SecretKeys, check_exposure, own_secret, read_secret
+from msgd.messages.ids import new_id
+from msgd.notifier.auth.jwks import JwksKeys
+from msgd.notifier.auth.keys import KeyRing, Keys
+from msgd.notifier.auth.keys_file import FileKeys, SecretKeys, check_exposure, own_secret, read_secret
+from msgd.notifier.interface import Mount
 from msgd.notifier.service import Notifier
 from msgd.services.crawler.params import CRAWL
 from msgd.services.crawler.worker import Crawler
+from msgd.services.mailer.api import MailApi
+from msgd.services.mailer.params import MAIL
+from msgd.services.mailer.press import Press
+from msgd.services.mailer.signing import KEY_BYTES
+from msgd.services.mailer.suppressions.api import SuppressionsApi
+from msgd.services.messenger.feeds.params import FEED
+from msgd.services.messenger.rules.store import suspend as suspend_rules
+from msgd.services.messenger.webhooks.api import WebhooksApi
+from msgd.services.messenger.webhooks.params import WEBHOOK
+from msgd.services.messenger.webhooks.store import suspend as suspend_endpoints
+from msgd.services.messenger.xmpp.params import MESSAGE
 from msgd.services.recorder.service import Recorder
+from msgd.services.thumbnailer.decoders import Decoders
+from msgd.services.thumbnailer.params import THUMBNAIL
+from msgd.services.thumbnailer.worker import Thumbnailer
+from msgd.services.uploads.api import UploadsApi
 from msgd.work import JobType, Worker
 from msgd.work.attempt import Limits
 from msgd.work.network import Reach, parse_networks
@@ -27,7 +53,9 @@ from msgd.work.runner import Runner
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
-BUILT_IN: Final[Mapping[str, JobType[Any]]] = {type_.name: type_ for type_ in (CRAWL,)}
+BUILT_IN: Final[Mapping[str, JobType[Any]]] = {
+    type_.name: type_ for type_ in (CRAWL, FEED, MAIL, MESSAGE, THUMBNAIL, WEBHOOK)
+}
 """Job types whose params the notifier checks at the door."""
 
 
@@ -42,6 +70,13 @@ def _ground(adapters: Adapters) -> list[Part]:
 def _ground_of_the_door(adapters: Adapters) -> list[Part]:
     """The same, but the door opens while the broker is still away: jobs are taken, and go out when it is back."""
     return [adapters.database, InBackground(adapters.broker), adapters.outbox]
+
+
+def _storage(adapters: Adapters) -> list[Part]:
+    """What those stand on, beside the ground, who read or store blobs."""
+    age_ms = round(adapters.settings.uploads.days * DAY_MS) or None
+    sweeper = Sweeper(adapters.blobs, adapters.uploads, adapters.jobs, adapters.reactor, age_ms=age_ms)
+    return [adapters.blobs, sweeper]
 
 
 def rules(settings: Settings) -> list[Retention]:
@@ -100,33 +135,98 @@ def _crawler(adapters: Adapters) -> Worker[Any]:
     )
 
 
+def _thumbnailer(adapters: Adapters) -> Worker[Any]:
+    settings = adapters.settings.thumbnail
+    decoders = Decoders(
+        adapters.reactor,
+        count=settings.concurrency,
+        memory_bytes=settings.memory_mb * 1024 * 1024,
+        pixels=settings.pixels,
+        seconds=settings.seconds,
+    )
+    return Thumbnailer(adapters.blobs, adapters.uploads, decoders, settings.by_name)
+
+
 def _door(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> list[Part]:
     """The notifier, and then its endpoints: the door closes before the notifier sends its clients away.
 
     Of the job types of ``workers`` it checks the params too.
     """
     settings = adapters.settings
+    sources = keys(settings, adapters.reactor)
+    press = Press(adapters.reactor)
     made = Notifier(
         broker=adapters.broker,
         jobs=adapters.jobs,
         journal=adapters.journal,
+        database=adapters.database,
         types={**BUILT_IN, **{worker.type.name: worker.type for worker in workers}},
-        keys=keys(settings),
+        keys=KeyRing(sources),
         settings=settings.notifier,
+        auth=settings.auth,
+        limits=settings.limits,
         reactor=adapters.reactor,
+        mounts=mounts(adapters, press),
+        suspend=(suspend_rules, suspend_endpoints),
     )
     accepted = Accepted(list(BUILT_IN.values()), jobs=adapters.jobs, broker=adapters.broker, clock=adapters.reactor)
-    return [accepted, made, Listening(adapters.reactor, settings.notifier.listen, made.site)]
+    fetched = [source for source in sources if isinstance(source, JwksKeys)]
+    return [*fetched, accepted, press, made, Listening(adapters.reactor, settings.notifier.listen, made.site)]
 
 
-def keys(settings: Settings) -> SecretKeys:
-    """What tokens are verified with. Raises ConfigError, also for a door open to a network without a configured key."""
-    if settings.auth.keys_file or settings.auth.jwks_url:
-        raise ConfigError("keys_file and jwks_url are not supported yet: set secret_file", where="auth")
-    if settings.auth.secret_file:
-        return SecretKeys(read_secret(Path(settings.auth.secret_file)))
-    check_exposure(settings.notifier.listen)
-    return SecretKeys(own_secret(Path(settings.secret_file)))
+def mounts(adapters: Adapters, press: Press) -> Sequence[Mount]:
+    """The HTTP routes of services: each ``api.py`` has its place here. ``press``: makes previews of mail."""
+    return (
+        lambda orders: UploadsApi(
+            orders,
+            adapters.blobs,
+            adapters.uploads,
+            adapters.jobs,
+            limits=adapters.settings.uploads,
+            sizes=tuple(adapters.settings.thumbnail.by_name),
+            now_ms=adapters.now_ms,
+            new_id=new_id,
+        ).routes(),
+        lambda orders: WebhooksApi(
+            orders,
+            database=adapters.database,
+            jobs=adapters.jobs,
+            journal=adapters.journal,
+            now_ms=adapters.now_ms,
+            seal=seal(adapters.settings.messenger),
+        ).routes(),
+        lambda orders: MailApi(
+            orders,
+            database=adapters.database,
+            uploads=adapters.uploads,
+            blobs=adapters.blobs,
+            press=press,
+            identity=identity(adapters.settings.mail),
+            now_ms=adapters.now_ms,
+            in_thread=in_thread(adapters.reactor),
+        ).routes(),
+        lambda _: SuppressionsApi(
+            database=adapters.database, now_ms=adapters.now_ms, new_key=partial(secrets.token_bytes, KEY_BYTES)
+        ).routes(),
+        rules_routes(adapters, BUILT_IN),
+    )
+
+
+def keys(settings: Settings, reactor: Any) -> list[Keys]:
+    """What tokens are verified with: one or several sources. Raises ConfigError, also for a door open to a network
+    without a configured key."""
+    auth = settings.auth
+    if not auth.configured:
+        check_exposure(settings.notifier.listen)
+        return [SecretKeys(own_secret(Path(settings.secret_file)))]
+    sources: list[Keys] = []
+    if auth.secret_file:
+        sources.append(SecretKeys(read_secret(Path(auth.secret_file))))
+    if auth.keys_file:
+        sources.append(FileKeys(Path(auth.keys_file), reactor.seconds))
+    if auth.jwks_url:
+        sources.append(JwksKeys(auth.jwks_url, reactor))
+    return sources
 
 
 def all_in_one(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> Parts:
@@ -134,8 +234,21 @@ def all_in_one(adapters: Adapters, workers: Sequence[Worker[Any]] = ()) -> Parts
     return Parts(
         [
             *_ground(adapters),
+            *_storage(adapters),
             _recorder(adapters),
-            _runner(adapters, [_crawler(adapters), *workers]),
+            resealing(adapters),
+            _runner(
+                adapters,
+                [
+                    _crawler(adapters),
+                    make_mailer(adapters),
+                    *make_messenger(adapters),
+                    _thumbnailer(adapters),
+                    *workers,
+                ],
+            ),
+            *bounces(adapters),
+            rules_follower(adapters),
             *_door(adapters, workers),
         ]
     )
@@ -168,5 +281,28 @@ class Daemon:
 
 msgd: Final = Daemon("msgd", all_in_one, alone=True)
 recorder: Final = Daemon("recorder", lambda adapters: Parts([*_ground(adapters), _recorder(adapters)]))
-notifier: Final = Daemon("notifier", lambda adapters: Parts([*_ground_of_the_door(adapters), *_door(adapters)]))
+notifier: Final = Daemon(
+    "notifier", lambda adapters: Parts([*_ground_of_the_door(adapters), *_storage(adapters), *_door(adapters)])
+)
 crawler: Final = Daemon("crawler", lambda adapters: workers_only(adapters, [_crawler(adapters)]))
+messenger: Final = Daemon(
+    "messenger",
+    lambda adapters: Parts(
+        [
+            *_ground(adapters),
+            resealing(adapters),
+            _runner(adapters, make_messenger(adapters)),
+            rules_follower(adapters),
+        ]
+    ),
+)
+mailer: Final = Daemon(
+    "mailer",
+    lambda adapters: Parts(
+        [*_ground(adapters), *_storage(adapters), _runner(adapters, [make_mailer(adapters)]), *bounces(adapters)]
+    ),
+)
+thumbnailer: Final = Daemon(
+    "thumbnailer",
+    lambda adapters: Parts([*_ground(adapters), *_storage(adapters), _runner(adapters, [_thumbnailer(adapters)])]),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
@@ -12,10 +12,16 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from msgd.config.endpoints import address
 from msgd.errors import ConfigError
 from msgd.work.parts import Part
 
 _log = Logger()
+
+BACKLOG: Final = 4096
+"""Connections that the kernel has made and nobody has accepted yet (it takes fewer if ``net.core.somaxconn`` says so).
+Twisted's 50 are full within a millisecond of a herd's return, and what is dropped then is tried again after 1, 3, 7, 15
+seconds."""
 
 
 class PortInUse(ConfigError):
@@ -35,18 +41,32 @@ class Listening:
         """Raises ConfigError for an endpoint that cannot be opened, PortInUse if that is because it is taken."""
         for description in self._descriptions:
             try:
-                self._ports.append(await serverFromString(self._reactor, description).listen(self._factory))
+                self._ports.append(await serverFromString(self._reactor, roomy(description)).listen(self._factory))
             except CannotListenError as error:
                 kind = PortInUse if getattr(error.socketError, "errno", None) == errno.EADDRINUSE else ConfigError
                 raise kind(f"cannot listen on {description}: {error.socketError}", where="notifier.listen") from None
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"{description!r} is no endpoint: {error}", where="notifier.listen") from None
-            _log.info("listening on {description}", description=description)
+            _log.info("listening on {shown}", shown=_shown(description))
 
     async def stop(self) -> None:
         """Close the ports; connections that stand are not touched."""
         while self._ports:
             await self._ports.pop().stopListening()
+
+
+def _shown(description: str) -> str:
+    """An endpoint as whoever reads the log can use it: by its URL, if it has one."""
+    try:
+        return f"{address(description)} ({description})"
+    except ConfigError:
+        return description
+
+
+def roomy(description: str) -> str:
+    """An endpoint's description with room for a herd, if it does not say how much there is."""
+    takes_it = description.partition(":")[0] in ("tcp", "tcp4", "tcp6", "ssl", "unix")
+    return f"{description}:backlog={BACKLOG}" if takes_it and ":backlog=" not in description else description
 
 
 class InBackground:

@@ -48,7 +48,7 @@ class DaemonService(Service):
             where = f" ({error.where})" if error.where else ""
             _log.critical("{name} cannot start: {message}{where}", name=self.name, message=error.message, where=where)
             self._give_up()
-        except Exception:
+        except Exception:  # a mistake of ours: the process must not stay, half started
             _log.failure("{name} cannot start", name=self.name)
             self._give_up()
         else:

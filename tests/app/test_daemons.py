@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
+from joserfc.jwk import RSAKey
 from msgspec import Struct
 from twisted.application.service import IService, IServiceMaker
+from twisted.internet import reactor
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +20,8 @@ from msgd.config import Settings, load
 from msgd.errors import ConfigError
 from msgd.journal.interface import Retention
 from msgd.messages.topics import covers, matches
+from msgd.notifier.auth.jwks import JwksKeys
+from msgd.notifier.auth.keys_file import FileKeys, SecretKeys
 from msgd.work import Context, Done, job
 from twisted.plugins import msgd_plugins
 
@@ -35,6 +40,10 @@ async def nothing(context: Context[Nothing]) -> Done:
 async def other_crawl(context: Context[Nothing]) -> Done:
     """Takes the name of another."""
     return Done()
+
+
+DAEMONS: Final = ("recorder", "notifier", "crawler", "mailer", "messenger", "thumbnailer")
+"""One process each."""
 
 
 class AssemblyCase(SynchronousTestCase):
@@ -59,7 +68,7 @@ class PluginTest(AssemblyCase):
     def test_plugins(self) -> None:
         """Each plugin names a daemon of its own name, whose service does nothing before it is started."""
         makers = [one for one in vars(msgd_plugins).values() if IServiceMaker.providedBy(one)]
-        self.assertEqual({maker.tapname for maker in makers}, {"msgd", "recorder", "notifier", "crawler"})
+        self.assertEqual({maker.tapname for maker in makers}, {*DAEMONS, "msgd"})
         config = self.config('[broker]\nurl = "amqp://localhost:1/"\n[database]\nurl = "postgresql://localhost:1/none"')
         for maker in makers:
             daemon = namedAny(maker.module)
@@ -100,29 +109,37 @@ class KeysTest(AssemblyCase):
 
     def test_own_secret(self) -> None:
         """Without a key there is a secret of our own, for us alone, and loopback alone."""
-        keys(self.settings())
+        keys(self.settings(), reactor)
         secret = self.folder / "var" / "secret"
         self.assertEqual(secret.stat().st_mode & 0o777, 0o600)
         before = secret.read_bytes()
-        keys(self.settings())
+        keys(self.settings(), reactor)
         self.assertEqual(secret.read_bytes(), before)
         open_door = self.settings('[notifier]\nlisten = ["tcp:1:interface=127.0.0.1", "tcp:8080"]')
-        error = self.assertRaises(ConfigError, keys, open_door)
+        error = self.assertRaises(ConfigError, keys, open_door, reactor)
         self.assertIn("tcp:8080", error.message)
 
     def test_given_secret(self) -> None:
         """A secret of the operator's opens any door; one that is missing is not made."""
         file = self.folder / "given"
         text = f'[auth]\nsecret_file = "{file}"\n[notifier]\nlisten = "tcp:8080"'
-        self.assertIn(str(file), self.assertRaises(ConfigError, keys, self.settings(text)).where)
+        self.assertIn(str(file), self.assertRaises(ConfigError, keys, self.settings(text), reactor).where)
         file.write_text("x" * 40)
-        keys(self.settings(text))
+        self.assertEqual([type(one) for one in keys(self.settings(text), reactor)], [SecretKeys])
 
-    def test_not_supported(self) -> None:
-        """Keys that nothing reads are refused: to pass them over would leave the door to the secret."""
-        for line in ('keys_file = "keys.pem"', 'jwks_url = "https://id.example.com/jwks"'):
-            error = self.assertRaises(ConfigError, keys, self.settings(f"[auth]\n{line}"))
-            self.assertIn("not supported", error.message)
+    def test_several(self) -> None:
+        """Secret, key file and JWKS go together, and open any door; a key file must be usable."""
+        secret, file = self.folder / "given", self.folder / "keys.pem"
+        secret.write_text("x" * 40)
+        text = (
+            f'[auth]\nsecret_file = "{secret}"\nkeys_file = "{file}"\njwks_url = "https://id.example.com/jwks"\n'
+            '[notifier]\nlisten = "tcp:8080"'
+        )
+        error = self.assertRaises(ConfigError, keys, self.settings(text), reactor)
+        self.assertIn(str(file), error.message)
+        file.write_bytes(RSAKey.generate_key(2048, private=False).as_pem(private=False))
+        sources = keys(self.settings(text), reactor)
+        self.assertEqual([type(one) for one in sources], [SecretKeys, FileKeys, JwksKeys])
 
 
 class ApplicationTest(AssemblyCase):

@@ -56,7 +56,7 @@ class OptionsTest(SynchronousTestCase):
 
     def test_many_processes(self) -> None:
         """A lone daemon takes a broker and a database that others reach too, and neither of the embedded ones."""
-        for daemon in (daemons.recorder, daemons.notifier, daemons.crawler):
+        for daemon in (daemons.recorder, daemons.notifier, daemons.crawler, daemons.mailer, daemons.messenger):
             self.assertEqual(self.parsed(daemon, MANY).settings.broker.url, ("amqp://localhost/",))
             said = self.refused(daemon, "")
             self.assertIn("embedded broker", said)

@@ -79,6 +79,26 @@ class NotifierTest(SynchronousTestCase):
                 self.assertEqual(refused.response.status_code, 403)
 
 
+class RevocationTest(SynchronousTestCase):
+    """What is stopped with the tokens of a ``sub``."""
+
+    def test_rules_and_endpoints(self) -> None:
+        """Both are off from then on."""
+        made = embedded(self)
+        made.start()
+        ann = made.token("ann", "submit:webhook", "subscribe:app.#")
+        url = "https://hooks.example.com/"
+        rule = {"name": "Invoices", "topics": ["app.#"], "action": "webhook", "to": [url]}
+        for path, body in (("/api/rules", rule), ("/api/webhooks", {"url": url})):
+            self.assertEqual(made.call("POST", path, body, token=ann)[0], 201)
+        root = made.token("root")
+        self.assertEqual(made.call("POST", "/api/revoke", {"sub": "ann"}, token=root)[0], 200)
+        for path in ("/api/rules", "/api/webhooks"):
+            (shown,) = made.call("GET", path, token=root)[1][path.rpartition("/")[2]]
+            self.assertEqual((shown["owner"], shown["enabled"]), ("ann", False))
+            self.assertIn("revoked", shown["reason"])
+
+
 class CrawlTest(SynchronousTestCase):
     """``[jobs.crawl]`` and ``[network]``."""
 
