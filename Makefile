@@ -20,6 +20,8 @@ TRIAL ?= -j2
 quoted = '$(subst ','\'',$(value $(1)))'
 # What to measure (BENCH=broker): each is a module of bench/.
 BENCH ?= $(patsubst bench/%.py,%,$(filter-out bench/_%.py,$(sort $(wildcard bench/*.py))))
+# Debian's packages beside those of the tests: the crowd of clients is in C, nchan and vipsthumbnail are peers.
+BENCH_PACKAGES := libvips-tools gcc libc6-dev nginx libnginx-mod-nchan
 
 .PHONY: help demo test unit lint bench dist lock clean
 .DELETE_ON_ERROR:
@@ -43,7 +45,7 @@ lint: $(VENV)/.lint
 	@$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	@sh tests/debian-packages.sh
+	@sh tests/debian-packages.sh $(BENCH_PACKAGES)
 	@for each in $(BENCH); do $(BIN)/python -m bench.$$each || exit 1; done
 
 dist: $(VENV)/.tests

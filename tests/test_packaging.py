@@ -13,7 +13,7 @@ from typing import Final
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT: Final = Path(__file__).parent.parent
-DAEMONS: Final = ("msgd", "recorder", "notifier", "crawler")
+DAEMONS: Final = ("msgd", "recorder", "notifier", "crawler", "messenger", "thumbnailer")
 BUILD_S: Final = 240
 """pip fetches the build backend first."""
 

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,10 @@ INSTALL: Final = (
 START_S: Final = 60.0
 STOP_S: Final = 30.0
 USER: Final = "msgd"
+
+_STARTER: Final = ThreadPoolExecutor(1)
+"""Servers are started by this thread, which lives to the end: the death that the kernel looks for is that of the thread
+that forked (PR_SET_PDEATHSIG of prctl(2)), and a test may well start the first server in a thread of its own."""
 
 
 class PostgresMissing(Exception):
@@ -87,25 +92,23 @@ class Cluster:
             return
         arguments = [f"--{name}={value}" for name, value in self._settings.items()]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+
+            def begin() -> subprocess.Popen[bytes]:
                 # A killed test run leaves no server behind: the kernel ends it (setpriv(1) is in every Debian).
-                [
-                    "setpriv",
-                    "--pdeathsig=QUIT",
-                    str(self._programs / "postgres"),
-                    "-D",
-                    str(self.folder / "data"),
-                    *arguments,
-                ],
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=self._user,
-                group=self._group(),
-                extra_groups=[] if self._user is not None else None,
-                start_new_session=True,  # Ctrl-C on the test run is not for the server: it is stopped at exit
-            )
+                command = ["setpriv", "--pdeathsig=QUIT", str(self._programs / "postgres"), "-D"]
+                return subprocess.Popen(
+                    [*command, str(self.folder / "data"), *arguments],
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    user=self._user,
+                    group=self._group(),
+                    extra_groups=[] if self._user is not None else None,
+                    start_new_session=True,  # Ctrl-C on the test run is not for the server: it is stopped at exit
+                )
+
+            self._process = _STARTER.submit(begin).result()
         deadline = time.monotonic() + START_S
         while True:
             try:

@@ -60,11 +60,14 @@ class HasCleanup(Protocol):
 class Node:
     """One node and its folder. Not running until :meth:`start`."""
 
-    def __init__(self, *, tls: bool = False, consumer_timeout_ms: int | None = None) -> None:
+    def __init__(
+        self, *, tls: bool = False, consumer_timeout_ms: int | None = None, feature_flags: str | None = None
+    ) -> None:
         """Choose ports and write the configuration. Raises RabbitMissing.
 
         ``tls`` adds a listener with a certificate for localhost and 127.0.0.1, signed by a CA made for it
-        (:attr:`ca_file`); ``consumer_timeout_ms`` is how long a delivery may stay unacknowledged.
+        (:attr:`ca_file`); ``consumer_timeout_ms`` is how long a delivery may stay unacknowledged; ``feature_flags``
+        (their names, with commas) are all that is switched on, as after an upgrade from an old version.
         """
         self._script, self._epmd_program = _programs()
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-rabbitmq-"))
@@ -73,6 +76,7 @@ class Node:
         self.ca_file = self.folder / "ca.pem"
         self._output = self.folder / "output"
         self._data = self.folder / "data"
+        self._feature_flags = feature_flags
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -133,6 +137,8 @@ class Node:
             RABBITMQ_CONF_ENV_FILE=str(self.folder / "no-environment-file"),
             RABBITMQ_ALLOW_INPUT="1",
         )
+        if self._feature_flags is not None:
+            environment["RABBITMQ_FEATURE_FLAGS"] = self._feature_flags
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 [self._script],

@@ -65,6 +65,8 @@ class Deployment:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = self.folder / "msgd.toml"
+        self.broker = broker
+        self.database = database
         self._launcher = tuple(launcher)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         lines = [
@@ -236,6 +238,17 @@ def distributed(case: SynchronousTestCase, *, node: Any = None, more: str = "", 
     made = Deployment(SEPARATE, broker=server.url(vhost), database=database, more=more, **options)
     case.addCleanup(made.close)
     return made
+
+
+def another(
+    case: SynchronousTestCase, made: Deployment, *daemons: str, more: str = "", **options: Any
+) -> Deployment:  # fmt: skip
+    """More daemons beside those of ``made``, which has been started: on the same servers, with the same secret, and a
+    port of their own; not started yet."""
+    secret = f'[auth]\nsecret_file = "{made.folder}/var/secret"\n'
+    other = Deployment(daemons, broker=made.broker, database=made.database, more=secret + more, **options)
+    case.addCleanup(other.close)
+    return other
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ WORKER_POINTS: Final = (
 )
 RECORDER_POINTS: Final = ("receive|store", "store|live", "live|head", "live|ack")
 DOOR_POINTS: Final = ("submit|row", "row|publish", "publish|delete")
+UPLOAD_POINTS: Final = ("hold|blob", "blob|rows", "upload|job", "row|publish")
 
 
 class Trigger:
@@ -103,6 +104,10 @@ class KillingJobs(Around):
         self._trigger.reach("submit|row")
         return await self._inner.submit(submission)
 
+    def submit_within(self, transaction: Any, submissions: Any) -> Any:
+        self._trigger.reach("upload|job")
+        return self._inner.submit_within(transaction, submissions)
+
     async def checkpoint(self, claim: Any, write: Any) -> Any:
         self._trigger.reach("events|checkpoint")
         result = await self._inner.checkpoint(claim, write)
@@ -116,6 +121,18 @@ class KillingJobs(Around):
     async def end(self, *arguments: Any, **named: Any) -> None:
         self._trigger.reach("events|end")
         await self._inner.end(*arguments, **named)
+
+
+class KillingUploads(Around):
+    """Kills around the record of an upload."""
+
+    async def hold(self, blob: str) -> None:
+        await self._inner.hold(blob)
+        self._trigger.reach("hold|blob")
+
+    async def make(self, *arguments: Any, **named: Any) -> Any:
+        self._trigger.reach("blob|rows")
+        return await self._inner.make(*arguments, **named)
 
 
 class KillingJournal(Around):
@@ -173,6 +190,10 @@ class KillingAdapters(Adapters):
     @cached_property
     def jobs(self) -> Any:
         return KillingJobs(Adapters.jobs.func(self), self.trigger)  # type: ignore[attr-defined]
+
+    @cached_property
+    def uploads(self) -> Any:
+        return KillingUploads(Adapters.uploads.func(self), self.trigger)  # type: ignore[attr-defined]
 
     @cached_property
     def journal(self) -> Any:
