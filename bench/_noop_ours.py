@@ -3,8 +3,9 @@
 ``DUTIES`` are those of this process, of ``submit``, ``work`` and ``record``: one process has them all, or three
 share them as the daemons notifier, worker and recorder do. Whoever submits does so for each line on its standard input
 (at the first, fewer, to warm up), waits until they are performed and recorded, and prints how many that were a second.
-A job counts when the journal has both its events, ``started`` and ``done``, and live push has come past them; its
-message is acknowledged before that. Each ends with its standard input.
+A job counts when the journal has both its events, ``started`` and ``done``; its message is acknowledged before that.
+(How far live push has come is written down with the next batch, or by an idle recorder after 2 s: it would measure
+that.) Each ends with its standard input.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ async def once(jobs: Jobs, journal: Journal, clock: Clock, count: int) -> float:
     upto = (await journal.head()).pos + 2 * count
     begun = time.perf_counter()
     await submit(jobs, count)
-    while (await journal.head()).live_pos < upto:
+    while (await journal.head()).pos < upto:
         await sleep(clock, LOOK_S)
     return count / (time.perf_counter() - begun)
 
