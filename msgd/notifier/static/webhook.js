@@ -23,6 +23,8 @@ export function webhookPage({ main, go, signedOut }, id) {
   let timer = 0;
   let soon = 0; // how often still
   let left = false;
+  let deleting = false;
+  let reads = Promise.resolve(); // fulfilled when nothing of the endpoint is being read
 
   function say(words) {
     text(told, words);
@@ -63,7 +65,15 @@ export function webhookPage({ main, go, signedOut }, id) {
   });
   const erase = doing(async () => {
     if (!confirm("Delete this endpoint? What is still to be sent to it fails.")) return;
-    await remove(api());
+    deleting = true;
+    await reads; // what the deletion overtook would complain that there is no such endpoint
+    try {
+      await remove(api());
+    } catch (problem) {
+      deleting = false;
+      load();
+      throw problem;
+    }
     go("/webhooks");
   });
 
@@ -96,8 +106,13 @@ export function webhookPage({ main, go, signedOut }, id) {
       h("time", { class: "list-end", datetime: one.time, title: moment(one.time) }, ago(one.time)),
       h("span", { class: "list-note", title: one.error }, [`${count(one.ms)} ms`, one.error].filter(Boolean).join(" · "))));
 
-  async function load() {
+  function load() {
     clearTimeout(timer);
+    if (!deleting) reads = Promise.all([reads, read()]);
+    return reads;
+  }
+
+  async function read() {
     try {
       const [endpoint, { deliveries }] = await Promise.all([get(api()), get(api("/deliveries?limit=100"))]);
       if (left) return;
@@ -106,6 +121,8 @@ export function webhookPage({ main, go, signedOut }, id) {
         if (deliveries.length) fill(tries, h("ul", { class: "list" }, ...deliveries.map(row)));
         else fill(tries, h("p", { class: "empty" }, "Nothing has been sent yet."));
       }
+      clearTimeout(timer);
+      if (deleting) return;
       timer = setTimeout(load, soon > 0 ? SOON_MS : AGAIN_MS);
       soon -= 1;
     } catch (problem) {
