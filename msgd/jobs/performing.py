@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from msgd.database import Transaction
 from msgd.errors import InvalidInput
-from msgd.jobs import submitting, transitions
+from msgd.jobs import statements, submitting, transitions
 from msgd.jobs.batch import Answer, Batch, Step
 from msgd.jobs.core import Core, raced
 from msgd.jobs.interface import (
@@ -64,8 +64,7 @@ class Performing(Core):
 
     async def checkpoint(self, claim: Claim, write: Write[T]) -> T:
         def change(transaction: Transaction) -> T:
-            job = self._batch(transaction, (claim.job,)).get(claim.job)
-            if not transitions.is_current(job, claim):
+            if not statements.is_current(transaction, claim):
                 raise superseded(claim)
             return write(transaction)
 

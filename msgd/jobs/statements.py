@@ -16,10 +16,13 @@ from msgd.broker.topology import JOBS
 from msgd.database import Transaction
 from msgd.database.arrays import array_of_numbers, array_of_texts
 from msgd.database.direct import Then, answers, insert_numbered, insert_rows, later, perform_for_each
-from msgd.jobs.interface import ENDED
+from msgd.jobs.interface import ENDED, Claim
 from msgd.jobs.tables import jobs, outbox
+from msgd.jobs.transitions import HELD
 
 _ENDED: Final = ", ".join(f"'{state.value}'" for state in sorted(ENDED))
+
+_HELD: Final = ", ".join(f"'{state.value}'" for state in sorted(HELD))
 
 _GIVEN: Final = "SELECT value FROM json_each(?1)"  # SQLite's form of a list
 
@@ -52,6 +55,19 @@ def locked(transaction: Transaction, columns: str, ids: Collection[str]) -> Sequ
     parents = f"SELECT parent FROM jobs WHERE id IN ({_GIVEN}) AND parent <> ''"  # noqa: S608
     query = f"SELECT {columns} FROM jobs WHERE id IN ({_GIVEN} UNION {parents})"  # noqa: S608
     return answers(transaction, (query, (_array(ids),)))[0]
+
+
+_CURRENT: Final = f"SELECT 1 FROM jobs WHERE id = ? AND run = ? AND slice = ? AND token = ? AND state IN ({_HELD})"  # noqa: S608
+
+
+def is_current(transaction: Transaction, claim: Claim) -> bool:
+    """Whether the holder of a claim may still go on, as :func:`~msgd.jobs.transitions.is_current` has it; its job is
+    locked then. Neither its parent nor its params are looked at: these may be a megabyte, and a part of a newsletter
+    asks for each few mails."""
+    query = _CURRENT
+    if _is_postgresql(transaction):
+        query = _CURRENT.replace("?", "%s") + " FOR NO KEY UPDATE"
+    return bool(answers(transaction, (query, (claim.job, claim.run, claim.slice, claim.token)))[0])
 
 
 def delete_calls(transaction: Transaction, of_jobs: Collection[str]) -> None:
