@@ -197,6 +197,7 @@ def mounts(adapters: Adapters, press: Press) -> Sequence[Mount]:
         ).routes(),
         lambda orders: MailApi(
             orders,
+            jobs=adapters.jobs,
             database=adapters.database,
             uploads=adapters.uploads,
             blobs=adapters.blobs,

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_
+from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select, tuple_
 
 from msgd.clock import Clock
 from msgd.database import Database, Transaction
@@ -63,6 +63,19 @@ class Asking(Core):
         told = [postings.told(event) for event in events]
         rows.insert_postings(transaction, [(one, due_ms(one, now_ms, leased=leased)) for one in told], posted.extend)
         return posted
+
+    def hasten_within(self, transaction: Transaction, job: str, *, leased: bool = True) -> Sequence[OutboxRow]:
+        live = _live(transaction, job)
+        batch = Batch(transaction, self._now_ms(), live, leased=leased and self._post is not None)
+
+        def act(batch: Batch) -> None:
+            for one in sorted(live):
+                found = batch.get(one)
+                if found is not None:
+                    batch.apply(transitions.hasten(found, batch.now_ms))
+
+        (answer,) = batch.perform([Step((), act)])
+        return answer.rows
 
     def post(self, rows: Sequence[OutboxRow]) -> None:
         self._tell(rows)
@@ -176,11 +189,21 @@ def _cancelling(family: set[str], job: str) -> Step[Job | None]:
     return Step((), act)
 
 
+def _tree(job: str) -> CTE:
+    """The ids of a job and of all its descendants."""
+    tree = select(jobs.c.id).where(jobs.c.id == job).cte("tree", recursive=True)
+    return tree.union(select(jobs.c.id).where(jobs.c.parent == tree.c.id, jobs.c.parent != ""))
+
+
 def _family(transaction: Transaction, job: str) -> set[str]:
     """A job and all its descendants."""
-    tree = select(jobs.c.id).where(jobs.c.id == job).cte("tree", recursive=True)
-    tree = tree.union(select(jobs.c.id).where(jobs.c.parent == tree.c.id, jobs.c.parent != ""))
-    return set(transaction.execute(select(tree.c.id)).scalars())
+    return set(transaction.execute(select(_tree(job).c.id)).scalars())
+
+
+def _live(transaction: Transaction, job: str) -> set[str]:
+    """Those of them that have not ended."""
+    live = select(jobs.c.id).where(jobs.c.id.in_(select(_tree(job).c.id)), jobs.c.ended_ms.is_(None))
+    return set(transaction.execute(live).scalars())
 
 
 def _shown(state: State) -> ColumnElement[bool]:

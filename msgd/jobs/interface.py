@@ -98,8 +98,12 @@ class Job(Struct, frozen=True, kw_only=True):
         """
         if self.ended:
             return self.state if self.recorded else State.RUNNING
-        between = self.state is State.QUEUED and self.started_ms is not None and self.attempt == 0
-        return State.RUNNING if between else self.state
+        return State.RUNNING if self.between_slices else self.state
+
+    @property
+    def between_slices(self) -> bool:
+        """Whether it is nobody's just now and goes on by itself, at once or after a pause."""
+        return self.state is State.QUEUED and self.started_ms is not None and self.attempt == 0
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -273,6 +277,12 @@ class Jobs(Protocol):
     def post(self, rows: Sequence[OutboxRow]) -> None:
         """Publish what :meth:`submit_within` and :meth:`tell_within` have written, now that it is committed. If that is
         missed, whoever sweeps the outbox does it when the writer's lease is over."""
+
+    def hasten_within(self, transaction: Transaction, job: str, *, leased: bool = True) -> Sequence[OutboxRow]:
+        """Let a job and all below it go on at once, as far as they pause between two slices, in the transaction of what
+        ends the pause; give what is returned to :meth:`post`, as above (not ``leased``: whoever sweeps publishes it). A
+        delay that was asked for and the wait before a retry stay. None of them saves before the transaction ends: the
+        ``write`` of a save that is later sees all that the transaction has changed. Blocking, in a database thread."""
 
     async def adopt(self, message: JobMessage) -> Submitted:
         """Make a job of a foreign client's message, which has no slice; an id that exists: nothing changes."""

@@ -49,7 +49,7 @@ class Input(enum.Enum):
     REFUSE = enum.auto()  # fail it: nobody performs its type
     RESUME = enum.auto()  # its last child has ended
     REVIVE = enum.auto()  # its worker has gone silent
-    REPOST = enum.auto()  # its message was lost
+    REPOST = enum.auto()  # its message was lost, or is wanted sooner
     BURIED = enum.auto()  # its message became a dead letter; that counts as a claim, for it may become one for ever
     RUN_AGAIN = enum.auto()
 
@@ -223,6 +223,13 @@ def cancel(job: Job, now_ms: int) -> Move | None:
     if job.state is State.RUNNING:
         return None if job.cancel_requested else move(job, Input.FLAG, now_ms, cancel_requested=True)
     return move(job, Input.CANCEL, now_ms, cancel_requested=True)
+
+
+def hasten(job: Job, now_ms: int) -> Move | None:
+    """The next slice now, of a job that pauses between two; None if it does not."""
+    if not job.between_slices or job.not_before_ms is None or job.not_before_ms <= now_ms:
+        return None
+    return move(job, Input.REPOST, now_ms, not_before_ms=None)
 
 
 def run_again(job: Job, now_ms: int) -> Move | None:

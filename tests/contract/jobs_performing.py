@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import cast
 
-from sqlalchemy import func, select, text
+from msgspec.structs import replace
+from sqlalchemy import func, select, text, update
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from msgd.broker.topology import JOBS
 from msgd.database import Transaction
 from msgd.errors import InvalidInput, Superseded
+from msgd.jobs.batch import LEASE_MS
 from msgd.jobs.interface import (
     JobFilter,
     Problem,
@@ -16,6 +21,7 @@ from msgd.jobs.interface import (
     Submission,
 )
 from msgd.jobs.sql import SqlJobs
+from msgd.jobs.tables import jobs
 from tests.contract.jobs_base import JobsBase
 
 
@@ -111,6 +117,69 @@ class PerformingContract(JobsBase):
         await self.database.write(lambda transaction: transaction.execute(text("DELETE FROM outbox")))
         self.assertEqual((await self.jobs.refill(), self.posted), (1, []))
         self.assertEqual(await self.outbox.next_due_ms(), self.now_ms + 90_000)
+
+    # -- hastened ------------------------------------------------------------------------------------------------------
+
+    async def test_hasten(self) -> None:
+        """A job that has put itself off and those below it are called at once, each by one call, leased to its writer;
+        what waits for a retry or was to begin later keeps its time, and what runs goes on as it was."""
+        parent = await self.parent_of("paused", "retried", "delayed", "running")
+        for name in ("paused", "retried", "running"):
+            held = await self.claimed(await self.jobs.get(name))
+            if name == "paused":
+                await self.jobs.save(held.claim, b"1", delay_s=90)
+            elif name == "retried":
+                await self.jobs.retry(held.claim, Problem("a", "b"), 90, attempts=8)
+        put_off = update(jobs).where(jobs.c.id == "delayed").values(not_before_ms=self.now_ms + 90_000)
+        await self.database.write(lambda transaction: transaction.execute(put_off))
+        self.posted.clear()
+        before = {job.id: job for job in await self.jobs.list(JobFilter())}
+        rows = await self.database.write(lambda transaction: self.jobs.hasten_within(transaction, parent.id))
+        self.assertEqual([(row.job, row.due_ms - self.now_ms) for row in rows], [("paused", LEASE_MS)])
+        self.assertEqual(self.posted, [])
+        self.assertEqual(await self.calls("paused"), 1)
+        after = {job.id: job for job in await self.jobs.list(JobFilter())}
+        self.assertEqual(after.pop("paused"), replace(before.pop("paused"), not_before_ms=None))
+        self.assertEqual(after, before)
+        self.assertEqual(await self.database.write(lambda one: self.jobs.hasten_within(one, parent.id)), [])
+        again = await self.claimed(await self.jobs.get("paused"))
+        self.assertEqual((again.claim.slice, again.job.saved), (1, b"1"))
+
+    async def test_hasten_for_sweepers(self) -> None:
+        """Without a lease the call is due at once, for whoever sweeps; in the ``write`` of the very save too."""
+        claimed = await self.claimed()
+
+        def hasten(transaction: Transaction) -> None:
+            self.jobs.hasten_within(transaction, claimed.job.id, leased=False)
+
+        await self.jobs.save(claimed.claim, b"1", hasten, delay_s=90)
+        self.assertIs((await self.jobs.get(claimed.job.id)).not_before_ms, None)
+        [row] = await self.outbox.take(lease_ms=1, limit=9)
+        self.assertEqual((row.job, row.message.headers["msgd-slice"]), (claimed.job.id, 1))
+
+    async def test_hasten_while_it_saves(self) -> None:
+        """A save that comes while the transaction is open is made after it."""
+        claimed = await self.claimed()
+        begun: Deferred[None] = Deferred()
+        go_on, order = threading.Event(), []
+
+        def hasten(transaction: Transaction) -> None:
+            self.jobs.hasten_within(transaction, claimed.job.id)
+            reactor.callFromThread(begun.callback, None)
+            go_on.wait()
+            order.append("hastened")
+
+        hastening = Deferred.fromCoroutine(self.database.write(hasten))
+        try:
+            await begun
+            save = self.jobs.save(claimed.claim, b"1", lambda _: order.append("saved"), delay_s=90)
+            saving = Deferred.fromCoroutine(save)
+            await self.jobs.get(claimed.job.id)
+        finally:
+            go_on.set()
+        await hastening
+        await saving
+        self.assertEqual(order, ["hastened", "saved"])
 
     async def test_later_than_ever(self) -> None:
         """A pause of less than nothing, of more than a year, or of no number is refused; the claim stays."""

@@ -13,17 +13,18 @@ from msgspec.structs import replace
 
 from msgd.blobs.interface import Blobs, Uploads
 from msgd.errors import Conflict, InvalidInput, InvalidParams, NotFound
-from msgd.jobs.interface import Job
+from msgd.jobs.interface import Job, Jobs
 from msgd.messages import json
 from msgd.notifier.interface import JSON, Answer, Call, Orders, Reply, Route, Stream, answer
 from msgd.services.mailer.counting import Counting
 from msgd.services.mailer.forms import recipient_view
+from msgd.services.mailer.holding import hold
 from msgd.services.mailer.ledger import MailingRow, Row, RowState, Shown
 from msgd.services.mailer.making_out import Identity, copy_of, mailing_of
 from msgd.services.mailer.params import MAIL, Known, PreviewParams
 from msgd.services.mailer.press import Press
 from msgd.services.mailer.signing import Signer
-from msgd.services.mailer.store import Database, find_mailing, recipients, set_paused
+from msgd.services.mailer.store import Database, find_mailing, recipients
 from msgd.services.mailer.templates import ContentError
 
 PAGE_DEFAULT: Final = 100
@@ -42,6 +43,7 @@ class MailApi:
         self,
         orders: Orders,
         *,
+        jobs: Jobs,
         database: Database,
         uploads: Uploads,
         blobs: Blobs,
@@ -52,6 +54,7 @@ class MailApi:
     ) -> None:
         """``in_thread`` calls its first argument with the others in a thread."""
         self._orders = orders
+        self._jobs = jobs
         self._database = database
         self._uploads = uploads
         self._blobs = blobs
@@ -126,14 +129,14 @@ class MailApi:
         )
 
     async def hold(self, call: Call, *, paused: bool) -> Answer:
-        """Send nothing more for a while: within a second. Or go on, which takes up to six."""
+        """Send nothing more for a while: within a second. Or go on, at once."""
         job = await self._job(call)
         who = call.principal
         who.require(who.may_change(job.id, job.owner), "pausing this job")
         if paused and job.ended:
             raise Conflict(f"job {job.id} has ended: there is nothing to pause")
-        write = partial(set_paused, job=job.id, paused=paused, now_ms=self._now_ms())
-        await self._database.write(write)
+        write = partial(hold, jobs=self._jobs, job=job.id, paused=paused, now_ms=self._now_ms())
+        self._jobs.post(await self._database.write(write))
         self._counting.forget(job.id)
         return answer({"job": job.id, "paused": paused})
 

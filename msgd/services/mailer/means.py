@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from msgd.clock import Clock
+from msgd.jobs.interface import Jobs
 from msgd.services.mailer.composing import Copy, Mailing
 from msgd.services.mailer.hands import Hands
 from msgd.services.mailer.judging import Patience
@@ -30,6 +31,7 @@ class Means(Struct, frozen=True):
     clock: Clock
     now_ms: Callable[[], int]
     jitter: Callable[[], float]
+    jobs: Jobs
 
 
 class Stretch(Struct, frozen=True, kw_only=True):

@@ -27,9 +27,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from msgd.database import Transaction
 from msgd.errors import PeerError
 from msgd.services.mailer.bell import Bell
 from msgd.services.mailer.composing import Copy
+from msgd.services.mailer.holding import call_if_resumed
 from msgd.services.mailer.judging import judge
 from msgd.services.mailer.ledger import Ended, Row, RowState
 from msgd.services.mailer.means import Means, Saved, Stretch
@@ -63,7 +65,8 @@ HURRY_S: Final = 0.3
 """The same when the job is cancelled, whose worker has 0.7 s in all."""
 
 PAUSED_S: Final = (0.5, 5.0)
-"""Between two looks whether a paused mailing goes on, at first and at most; doubled each time."""
+"""Between two looks whether a paused mailing goes on, at first and at most; doubled each time. Who resumes it calls it:
+the looks are for a pause that ends in another way, such as a database that is restored."""
 
 HELD_S: Final = 2.0
 """A slice that has nothing to do for longer than that ends, and begins again then."""
@@ -143,7 +146,7 @@ class Sending:
                 return self._away(self._trouble)
             raise self._trouble
         if self._pen.paused:
-            return look_again(Saved(tried=True))
+            return look_again(Saved(tried=True), partial(call_if_resumed, jobs=self._means.jobs, job=self._context.job))
         if self._stopping:
             return Continue(self._saved.state())
         left, found = await self._read(closing, now_ms=now_ms)
@@ -459,10 +462,10 @@ class Sending:
         return await wait_out(self._means.clock, partial(self._context.checkpoint, asked, confirmed=True))
 
 
-def look_again(saved: Saved) -> Continue:
-    """The mailing is paused: when it is looked at again whether it goes on."""
+def look_again(saved: Saved, write: Callable[[Transaction], object]) -> Continue:
+    """The mailing is paused: put off until it is resumed (what that needs is in ``write``), or to look for itself."""
     pause_s = min(PAUSED_S[0] * 2.0 ** min(saved.looks, 10), PAUSED_S[1])
-    return Continue(saved.state(looks=saved.looks + 1), after_s=pause_s)
+    return Continue(saved.state(looks=saved.looks + 1), write=write, after_s=pause_s)
 
 
 def _not_sent(row: Row, why: str) -> Ended:

@@ -19,6 +19,7 @@ from msgd.messages import json
 from msgd.services.mailer.addresses import Named, parse_named
 from msgd.services.mailer.composing import Copy, Mailing
 from msgd.services.mailer.hands import Hands
+from msgd.services.mailer.holding import call_if_resumed
 from msgd.services.mailer.judging import Patience
 from msgd.services.mailer.ledger import MailingRow, Row
 from msgd.services.mailer.loading import Loading
@@ -90,6 +91,7 @@ class Mailer:
             clock=clock,
             now_ms=now_ms,
             jitter=jitter,
+            jobs=jobs,
         )
         self._signer = Signer(b"")
 
@@ -125,7 +127,7 @@ class Mailer:
         """One slice: of a whole mailing, or of a part of one."""
         try:
             if context.state != "parts" and await self._paused(context):
-                return look_again(Saved.of(context.state))
+                return self._look_again(context)
             params: MailParams = await self._in_thread(lambda: context.params)
             if params.part is not None:
                 return await self._perform_part(context, *params.part)
@@ -139,6 +141,9 @@ class Mailer:
         job = context.job
         query = partial(is_paused, jobs=[one for one in (job.id, job.parent) if one])
         return bool(await self._checkpoint(context, query))
+
+    def _look_again(self, context: Context[Any]) -> Outcome:
+        return look_again(Saved.of(context.state), partial(call_if_resumed, jobs=self._jobs, job=context.job))
 
     async def _perform_part(self, context: Context[MailParams], first: int, last: int) -> Outcome:
         whole = None
@@ -164,7 +169,7 @@ class Mailer:
             outcome = self._whole_outcome(mailing, await self._checkpoint(context, partial(counts, mailing=mailing.id)))
             return await self._explained(job, outcome) if isinstance(outcome, Failed) else outcome
         if mailing.paused:
-            return look_again(Saved.of(context.state))
+            return self._look_again(context)
         if not Saved.of(context.state).tried:
             await self._try_first(context, job, params, mailing)
         size = max(self._part, mailing.rows // PARTS + 1)

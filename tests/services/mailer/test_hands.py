@@ -160,7 +160,7 @@ class PausedTests(SynchronousTestCase):
         """From half a second to five, and what else is known is kept."""
         state, pauses = Saved(tried=True).state(), []
         for _ in range(6):
-            again = look_again(Saved.of(state))
+            again = look_again(Saved.of(state), lambda _: None)
             state = again.state
             pauses.append(again.after_s)
         self.assertEqual(pauses, [0.5, 1.0, 2.0, 4.0, 5.0, 5.0])

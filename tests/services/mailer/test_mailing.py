@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from email import message_from_string, policy
 from functools import partial
 from typing import Any
 
+from msgd.database import Transaction
 from msgd.errors import DatabaseUnavailable
-from msgd.jobs.interface import State
+from msgd.jobs.interface import Job, OutboxRow, State, Submission
 from msgd.messages import json
 from msgd.services.mailer import sending
+from msgd.services.mailer.holding import hold
 from msgd.services.mailer.judging import Patience
 from msgd.services.mailer.ledger import Begun
 from tests.services.mailer.mails import MailCase
@@ -124,6 +127,58 @@ class MailingTests(MailCase):
         await self.world.jobs.run_again(id_)
         await self.late(id_)
         self.assertEqual(self.server.recipients(), ["anna@example.com"])
+
+    async def submit_paused(self, id_: str) -> None:
+        """A mailing that is paused before anybody performs it."""
+        params = json.encode({"to": [{"email": "anna@example.com"}], "subject": "x", "text": "y"})
+        jobs = self.world.jobs
+
+        def write(transaction: Transaction) -> Sequence[OutboxRow]:
+            rows = jobs.submit_within(transaction, [Submission(id=id_, type="mail", params=params, owner="ann")])
+            hold(transaction, jobs, id_, paused=True, now_ms=self.now_ms())
+            return rows
+
+        jobs.post(await self.world.database.write(write))
+
+    async def resume(self, id_: str) -> None:
+        write = partial(hold, jobs=self.world.jobs, job=id_, paused=False, now_ms=self.now_ms())
+        self.world.jobs.post(await self.world.database.write(write))
+
+    async def test_resumed(self) -> None:
+        """A paused mailing that is resumed goes on, though no time passes."""
+        await self.open()
+        await self.submit_paused("j1")
+
+        async def put_off() -> bool:
+            return (await self.world.jobs.get("j1")).not_before_ms is not None
+
+        await self.world.until(put_off)
+        await self.resume("j1")
+        await self.world.ended("j1")
+        self.assertEqual(self.server.recipients(), ["anna@example.com"])
+
+    async def test_resumed_while_it_is_put_off(self) -> None:
+        """A pause that ends after the slice has looked, and before it is put off, puts off nothing."""
+        await self.open()
+        jobs, save = self.world.jobs, self.world.jobs.save
+        saved: list[tuple[float, Job]] = []
+
+        async def late(*given: Any, **more: Any) -> None:
+            if not saved:
+                await self.resume("j1")
+            await save(*given, **more)
+            saved.append((more["delay_s"], await jobs.get("j1")))
+
+        self.patch(jobs, "save", late)
+        await self.submit_paused("j1")
+
+        async def put_off() -> bool:
+            return bool(saved)
+
+        await self.world.until(put_off)
+        [(delay_s, job)] = saved
+        self.assertGreater(delay_s, 0)
+        self.assertEqual((job.between_slices, job.not_before_ms), (True, None))
 
     async def test_cut_off_by_the_end_of_the_slice(self) -> None:
         """A delivery that had not come to the end of its data is put back, and costs no attempt; the content, which was
