@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select
 
 from msgd.broker.topology import JOBS
+from msgd.clock import sleep
 from msgd.database import Transaction
 from msgd.jobs import rows, statements, transitions
 from msgd.jobs.batch import Batch
@@ -17,11 +18,15 @@ from msgd.jobs.core import Core
 from msgd.jobs.interface import Job, OutboxRow, Reply, State
 from msgd.jobs.submitting import KEY_PERIOD_MS
 from msgd.jobs.tables import dead_letters, job_keys, jobs, outbox
-from msgd.jobs.transitions import FRESH_MS, Input, Move
+from msgd.jobs.transitions import FRESH_MS, LIVE, Input, Move
 from msgd.messages.events import ENDS, Event, Recorded
 
 PAGE: Final = 500
 """Jobs in one transaction of an upkeep that may concern all of them."""
+
+REST: Final = 1.0
+"""How many times as long as a page of params took nothing is read then, so that others have a database's thread and the
+processor: a look at the params of all jobs is in no hurry."""
 
 _JOB_TOPIC: Final = "job."
 
@@ -92,7 +97,18 @@ class Upkeep(Core):
         return not await self._database.read(partial(_ids, left))
 
     async def mentioned(self, words: Collection[str]) -> set[str]:
-        return await self._database.read(partial(_mentioned, {word.encode("ascii") for word in words}))
+        wanted, after = {word.encode("ascii") for word in words}, ""
+        found: set[bytes] = set()
+        while found < wanted:
+            begun_s = self._clock.seconds()
+            new, after = await self._database.read(partial(_words, wanted - found, after))
+            found |= new
+            if not after:
+                break
+            rest_s = REST * (self._clock.seconds() - begun_s)
+            if rest_s > 0:
+                await sleep(self._clock, rest_s)
+        return {word.decode("ascii") for word in found}
 
     async def purge(self, ended_before_ms: int, *, limit: int = PAGE) -> Sequence[str]:
         def change(transaction: Transaction) -> tuple[list[str], bool]:
@@ -116,21 +132,26 @@ class Upkeep(Core):
                 return gone
 
 
-def _mentioned(wanted: set[bytes], transaction: Transaction) -> set[str]:
-    """All in one snapshot: a job whose state changes meanwhile is not passed over."""
-    found: set[bytes] = set()
-    place = tuple_(jobs.c.state, jobs.c.id)  # as their index has them
-    sizes = select(jobs.c.id, func.length(jobs.c.params), jobs.c.state).where(jobs.c.ended_ms.is_(None))
-    after = ("", "")
-    while found < wanted:
-        page = transaction.execute(sizes.where(place > after).order_by(jobs.c.state, jobs.c.id).limit(PAGE)).all()
-        if not page:
-            break
-        ids = rows.fitting((id_, size) for id_, size, _ in page)
-        after = (page[len(ids) - 1].state, ids[-1])
-        for params in transaction.execute(select(jobs.c.params).where(jobs.c.id.in_(ids))).scalars():
-            found |= wanted.intersection(_WORD.findall(params))
-    return {word.decode("ascii") for word in found}
+def _params_after(transaction: Transaction, after: str) -> tuple[Sequence[bytes], str]:
+    """The params of the next jobs that have not ended, in the order of their ids, and the last id; "" at the end.
+
+    By the id alone, whatever their states are: one that changes between two pages is not passed over."""
+    found: list[tuple[str, int]] = []
+    for state in LIVE:
+        query = select(jobs.c.id, func.length(jobs.c.params))
+        query = query.where(jobs.c.ended_ms.is_(None), jobs.c.state == state, jobs.c.id > after)
+        found.extend((id_, size) for id_, size in transaction.execute(query.order_by(jobs.c.id).limit(PAGE)))
+    found.sort()
+    ids = rows.fitting(found[:PAGE])
+    if not ids:
+        return [], ""
+    return transaction.execute(select(jobs.c.params).where(jobs.c.id.in_(ids))).scalars().all(), ids[-1]
+
+
+def _words(wanted: set[bytes], after: str, transaction: Transaction) -> tuple[set[bytes], str]:
+    """Those of the words that stand in the next params, and the id of the last job; "" at the end."""
+    params, last = _params_after(transaction, after)
+    return set().union(*(wanted.intersection(_WORD.findall(one)) for one in params)), last
 
 
 def _ids(query: Select[Any], transaction: Transaction) -> Sequence[str]:

@@ -183,6 +183,28 @@ class UpkeepContract(JobsBase):
         words = {f"word{number}" for number in range(60)}
         self.assertEqual(await self.jobs.mentioned({*words, "other"}), words)
 
+    async def test_mentioned_while_jobs_go_on(self) -> None:
+        """They are read a page at a time, each in a transaction of its own, and a job whose state changes between two
+        pages is looked at all the same."""
+        self.patch(upkeep, "PAGE", 7)
+        for number in range(60):
+            await self.jobs.submit(Submission(type="mail", params=b'{"x": "word%d"}' % number))
+        flip = text("UPDATE jobs SET state = CASE state WHEN 'queued' THEN 'running' ELSE 'queued' END")
+        database = self.database
+        read, pages = database.read, 0
+
+        async def reading(query: Any) -> Any:
+            nonlocal pages
+            pages += 1
+            found = await read(query)
+            await database.write(lambda transaction: transaction.execute(flip))
+            return found
+
+        self.patch(database, "read", reading)
+        words = {f"word{number}" for number in range(60)}
+        self.assertEqual(await self.jobs.mentioned({*words, "other"}), words)
+        self.assertGreaterEqual(pages, 60 / 7)
+
     # -- types --------------------------------------------------------------------------------------------------------
 
     async def test_types(self) -> None:
