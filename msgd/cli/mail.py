@@ -12,13 +12,13 @@ from twisted.internet.defer import CancelledError
 
 from msgd.cli.exits import DONE, JOB_FAILED
 from msgd.cli.following import Screen, follow
-from msgd.cli.output import out, plain, print_json, say, table
+from msgd.cli.output import known_by_key, out, plain, print_json, say, table
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.cli.values import pair
 from msgd.client import Client
 from msgd.clock import sleep
-from msgd.errors import MsgdError
+from msgd.errors import Conflict, MsgdError
 
 LOOK_S: Final = 1.0
 """Between two looks at how many are in each state: the server counts seldom, however often it is asked."""
@@ -67,7 +67,10 @@ def mail(server: Server, /, **given: Any) -> None:
             params["to"] = {"upload": await _sent(client, given["csv_file"])}
         if given["files"]:
             params["attachments"] = [await _sent(client, file) for file in given["files"]]
-        job = (await client.submit("mail", params, key=given["key"]))["id"]
+        answer = await client.submit("mail", params, key=given["key"])
+        if "type" in answer:
+            raise Conflict(known_by_key(answer, "mail", given["key"]))
+        job = answer["id"]
         if given["detach"]:
             out.print(job)
             return DONE

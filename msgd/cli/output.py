@@ -105,3 +105,11 @@ def result_line(data: Mapping[str, Any]) -> str:
     name, found, url = (plain(str(data.get(field) or "")) for field in ("name", "value", "url"))
     label = f"[bold]{name}[/bold]{GUTTER}" if name else ""
     return f"{label}{found}{GUTTER}[dim]{url}[/dim]"
+
+
+def known_by_key(answer: Mapping[str, Any], type_: str, key: str) -> str:
+    """What to say of an answer that has the job of another type."""
+    return (
+        f"the key {key!r} stands for job {answer['id']} already, which is of type {answer['type']}: "
+        f"no {type_} job was made; give this one another key"
+    )

@@ -9,7 +9,7 @@ import click
 
 from msgd.cli.exits import DONE
 from msgd.cli.following import Screen, follow
-from msgd.cli.output import out, say
+from msgd.cli.output import known_by_key, out, say
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.cli.values import json_object, pair
@@ -34,6 +34,8 @@ def submit(
     async def command(reactor: Any) -> int:
         client = server.client(reactor)
         answer = await client.submit(type_, params, key=key, delay_s=delay, priority="high" if high else "")
+        if "type" in answer:
+            say(known_by_key(answer, type_, key), style="yellow")
         if not wait:
             out.print(answer["id"])
             return DONE

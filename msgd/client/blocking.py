@@ -104,7 +104,8 @@ class Client:
     def submit(
         self, type_: str, params: Mapping[str, Any], *, key: str = "", delay_s: float = 0.0, priority: str = ""
     ) -> Json:
-        """Submit a job: ``{id, topic, state}``. With a ``key`` of your own, also a later call gives the same job."""
+        """Submit a job: ``{id, topic, state}``. With a ``key`` of your own, also a later call gives the same
+        job; a ``type`` stands beside them if that job is of another type than this call asks for."""
         body: Json = {"type": type_, "params": params, "key": key or uuid.uuid4().hex}
         if delay_s:
             body["delay"] = delay_s

@@ -77,7 +77,8 @@ class Client:
     async def submit(
         self, type_: str, params: Mapping[str, Any], *, key: str = "", delay_s: float | None = None, priority: str = ""
     ) -> Json:
-        """Submit a job: ``{id, topic, state}``. With a ``key``, repeating the call gives the same job."""
+        """Submit a job: ``{id, topic, state}``. With a ``key``, repeating the call gives the same job;
+        a ``type`` stands beside them if that job is of another type than this call asks for."""
         body: Json = {"type": type_, "params": params}
         if key:
             body["key"] = key

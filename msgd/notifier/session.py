@@ -19,7 +19,7 @@ from msgd.notifier.interests import Interests, Talking
 from msgd.notifier.interface import JobRequest, Principal
 from msgd.notifier.limits import EXPIRING_S, HEARTBEAT_S, HELLO_S, OPERATIONS
 from msgd.notifier.problems import HIDDEN, status_of
-from msgd.notifier.views import gap_view, job_brief
+from msgd.notifier.views import gap_view, job_brief, submitted_view
 
 _log = Logger()
 
@@ -239,7 +239,8 @@ class Session:
             delay=operation.delay,
             priority=operation.priority,
         )
-        self.say("ok", job_brief(await self._desk.commands.submit(self.who, request)), operation.ref)
+        job = await self._desk.commands.submit(self.who, request)
+        self.say("ok", submitted_view(job, request.type), operation.ref)
 
     async def _cancel(self, operation: ops.Cancel) -> None:
         self.say("ok", job_brief(await self._desk.commands.cancel(self.who, operation.job)), operation.ref)

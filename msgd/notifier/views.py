@@ -100,8 +100,14 @@ def _raw(stored: bytes | None) -> Raw:
 
 
 def job_brief(job: Job) -> dict[str, Any]:
-    """What a submission is answered with."""
+    """What identifies a job, and how far it is."""
     return {"id": job.id, "topic": job_topic(job.id), "state": job.shown_state.value}
+
+
+def submitted_view(job: Job, asked: str) -> dict[str, Any]:
+    """What a submission of a job of type ``asked`` is answered with: a ``type`` stands there only if its key stands for
+    a job of another one, which a client that looks no further would take for what it asked for."""
+    return job_brief(job) | ({"type": job.type} if job.type != asked else {})
 
 
 def job_view(job: Job) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.cli.deployed import CommandCase, Terminal, ended, state
 from tests.stories.site import Turnstile, serve, started
 
+MAIL = b'{"to": [{"email": "a@b.example"}], "subject": "x", "text": "y"}'
 NOBODY = "http://127.0.0.1:1/"
 
 
@@ -57,6 +58,13 @@ class SubmitTest(CommandCase):
             for _ in range(2)
         )
         self.assertEqual(first, second)
+        out, err = self.msgd("submit", "mail", "--json", "-", "--key", "once", given=MAIL)
+        self.assertEqual(out, first)
+        self.assertIn(
+            f"job {first.strip()} already, which is of type crawl: no mail job was made", err.replace("\n", " ")
+        )
+        given = ("mail", "--to", "a@b.example", "--subject", "x", "--html", "-", "--key", "once")
+        self.assertIn("which is of type crawl", self.msgd(*given, given=b"x", code=2)[1])
         self.assertEqual(self.lines("jobs", "show", first.strip(), "--json")[0]["priority"], "high")
         self.msgd("jobs", "cancel", first.strip())
 

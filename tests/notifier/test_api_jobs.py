@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from msgd.jobs.interface import Claimed, ClaimRequest, State
+from msgd.jobs.interface import Claimed, ClaimRequest, State, TypeInfo
 from msgd.messages.events import Event
 from tests.notifier.raw import connect
 from tests.notifier.world import PAINTING, World, WorldCase, header, token
@@ -37,6 +37,15 @@ class JobsTest(WorldCase):
             ids.append(brief["id"])
         self.assertEqual(ids[0], ids[1])
         self.assertNotEqual(ids[0], ids[2])
+
+    async def test_key_of_another_type(self) -> None:
+        """It is the first job all the same, and the answer tells of which type that is; else it does not."""
+        world = await self.world()
+        await world.jobs.announce(TypeInfo(name="dance"))
+        _, first, _ = await world.call("POST", "/api/jobs", {**PAINTING, "key": "k"})
+        status, again, _ = await world.call("POST", "/api/jobs", {"type": "dance", "params": {}, "key": "k"})
+        self.assertEqual((status, again), (202, {**first, "type": "paint"}))
+        self.assertNotIn("type", first)
 
     async def test_while_the_broker_is_down(self) -> None:
         """Jobs are taken although there is no broker: they are safe in the database. Events are not: 503."""

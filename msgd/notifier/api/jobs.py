@@ -16,7 +16,7 @@ from msgd.notifier.commands import Commands
 from msgd.notifier.interface import JSON, Answer, Call, JobRequest, Route, Stream, answer
 from msgd.notifier.limits import LIST_DEFAULT, PAGE_MOST
 from msgd.notifier.results import Results
-from msgd.notifier.views import job_brief, job_view, jobs_view
+from msgd.notifier.views import job_view, jobs_view, submitted_view
 
 PARTS_AT_ONCE: Final = 250
 """Parts looked up together: mailings are split into fewer."""
@@ -54,7 +54,7 @@ class JobsApi:
         """Make a job, or find the one that has its key."""
         request = call.json(JobRequest)
         job = await self._commands.submit(call.principal, request, traceparent=call.header("traceparent"))
-        return answer(job_brief(job), status=202, headers={"location": f"/api/jobs/{job.id}"})
+        return answer(submitted_view(job, request.type), status=202, headers={"location": f"/api/jobs/{job.id}"})
 
     async def list(self, call: Call) -> Answer:
         """A page of one's own jobs, newest first; of all jobs for who administers them."""
