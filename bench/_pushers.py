@@ -34,9 +34,10 @@ import pika
 
 from bench._crowd import Door, raise_limit
 from msgd.broker import topology
+from tests.ports import free_port
 from tests.servers.postgres import Cluster
 from tests.servers.rabbitmq import USER, Node
-from tests.stories.deployment import Deployment, free_port, until
+from tests.stories.deployment import Deployment, until
 
 TOPIC: Final = "bench.fanout"
 CHANNEL: Final = "bench"

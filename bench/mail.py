@@ -20,9 +20,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from tests.ports import free_port
 from tests.servers.postgres import Cluster
 from tests.servers.rabbitmq import Node
-from tests.stories.deployment import Deployment, free_port, until
+from tests.stories.deployment import Deployment, until
 
 COUNT: Final = 10_000
 SESSIONS: Final = 10

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.ports import free_port
 from tests.stories.deployment import (
     PATIENCE_S,
     Deployment,
     distributed,
     embedded,
-    free_port,
     logs_on_failure,
     until,
 )

@@ -10,7 +10,7 @@ from typing import Any
 from joserfc.jwk import OKPKey, RSAKey
 
 from tests.cli.deployed import CommandCase, deployment
-from tests.client.peers import unused_port
+from tests.ports import free_port
 
 
 class CheckCase(CommandCase):
@@ -55,7 +55,7 @@ class EmbeddedTest(CheckCase):
 
     def test_nobody_answers(self) -> None:
         """A notifier that does not run is exit code 3."""
-        port = unused_port()
+        port = free_port()
         findings = self.check(self.notifier(port), code=3)
         self.assertEqual(self.wrong(findings), ["notifier"])
         self.assertIn(f"127.0.0.1:{port}", findings["notifier"]["detail"])
@@ -118,7 +118,7 @@ class EmbeddedTest(CheckCase):
         file.write_text(json.dumps({"keys": [key.as_dict(private=False) for key in keys]}))
         found = self.check(self.notifier(), auth, code=0)["access"]
         self.assertEqual(found["detail"], f"tokens signed with one of 2 keys (EdDSA, RS256) in {file}")
-        url = f"http://127.0.0.1:{unused_port()}/jwks"
+        url = f"http://127.0.0.1:{free_port()}/jwks"
         findings = self.check(self.notifier(), f'{auth}\njwks_url = "{url}"', code=3)
         self.assertEqual(self.wrong(findings), ["access"])
         self.assertIn(url, findings["access"]["detail"])
@@ -169,7 +169,7 @@ class ServersTest(CheckCase):
 
     def test_nobody_there(self) -> None:
         """Neither answers: the reasons are told, without passwords; exit code 3."""
-        one, other = unused_port(), unused_port()
+        one, other = free_port(), free_port()
         findings = self.check(
             self.notifier(),
             f'[broker]\nurl = "amqp://ann:sesame@127.0.0.1:{one}/"',
@@ -207,7 +207,7 @@ class MailTest(CheckCase):
         from tests.servers.smtp import SmtpServer
 
         self.assertIn(f"written into {self.folder}/var/outbox", self.check(self.notifier(), code=0)["mail"]["detail"])
-        nobody = unused_port()
+        nobody = free_port()
         findings = self.check("[mail]", f'smtp = "smtp://localhost:{nobody}"', self.notifier(), code=3)
         self.assertEqual(self.wrong(findings), ["mail"])
         self.assertIn(f"localhost:{nobody}: Connection was refused", findings["mail"]["detail"])

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.cli.crawl import criterion, start_url, told
 from tests.cli.deployed import CommandCase, Terminal, ended, environment, read_until, state
-from tests.stories.deployment import free_port
+from tests.ports import free_port
 from tests.stories.site import Site, Turnstile, serve, started
 
 PRICE = "EUR [0-9.]+"

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 
 from msgd.cli.sample_site import SampleSite
 from tests.cli.deployed import MODULE, CommandCase, environment, read_until
-from tests.stories.deployment import PATIENCE_S, free_port
+from tests.ports import free_port
+from tests.stories.deployment import PATIENCE_S
 from tests.stories.site import serve
 
 

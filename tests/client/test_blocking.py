@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from msgd import errors
 from msgd.client.blocking import Client
-from tests.client.peers import unused_port
+from tests.ports import free_port
 from tests.stories.deployment import Deployment, embedded, logs_on_failure
 from tests.stories.site import serve
 
@@ -127,7 +127,7 @@ class AwayTest(SynchronousTestCase):
         """It is tried again with growing pauses, until patience ends."""
         slept: list[float] = []
         msgd = Client(
-            f"http://127.0.0.1:{unused_port()}", patience_s=10, jitter=lambda: 1.0,
+            f"http://127.0.0.1:{free_port()}", patience_s=10, jitter=lambda: 1.0,
             sleep=slept.append, now_s=lambda: sum(slept),
         )  # fmt: skip
         self.assertRaises(errors.Unavailable, msgd.publish, "room.a", "said")

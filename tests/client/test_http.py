@@ -15,8 +15,9 @@ from msgd.client import Client
 from msgd.client.body import AHEAD_BYTES
 from msgd.client.refusals import error_of
 from msgd.messages.limits import BODY_BYTES
-from tests.client.peers import Blunt, unused_port
+from tests.client.peers import Blunt
 from tests.notifier.world import World, WorldCase, pause, reactor, token
+from tests.ports import free_port
 
 KIB = 1024
 
@@ -190,7 +191,7 @@ class StrangersTest(ClientCase):
 
     async def test_nobody_there(self) -> None:
         """A port on which nobody listens is named, with the reason."""
-        url = f"http://127.0.0.1:{unused_port()}"
+        url = f"http://127.0.0.1:{free_port()}"
         error = await self.raises(errors.Unavailable, self.client(url).health())
         self.assertIn(url, error.message)
         self.assertIn("refused", error.message)

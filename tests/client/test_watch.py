@@ -14,8 +14,9 @@ from msgd.client.watch import AHEAD_BYTES, FIRST_WAIT_S
 from msgd.config.settings import Limits
 from msgd.journal.interface import Retention
 from msgd.notifier.doors import CROWDED_S
-from tests.client.peers import Line, Scripted, unused_port
+from tests.client.peers import Line, Scripted
 from tests.notifier.world import World, WorldCase, pause, reactor, token
+from tests.ports import free_port
 
 Message = dict[str, Any]
 
@@ -182,7 +183,7 @@ class ReconnectTest(WatchCase):
     async def test_server_comes_late(self) -> None:
         """A patient watch waits for a server that is not there yet, and says so."""
         world = await self.world()
-        port = unused_port()
+        port = free_port()
         line = Line(world.port)
         self.addCleanup(lambda: Deferred.fromCoroutine(line.close()))
         told: list[str] = []
@@ -201,7 +202,7 @@ class ReconnectTest(WatchCase):
     async def test_impatient(self) -> None:
         """An impatient one fails at once if the first connection does, and waits like all others later."""
         error = await self.raises(
-            errors.Unavailable, anext(self.watch(f"http://127.0.0.1:{unused_port()}", "a", since="0", patient=False))
+            errors.Unavailable, anext(self.watch(f"http://127.0.0.1:{free_port()}", "a", since="0", patient=False))
         )
         self.assertIn("refused", error.message)
         world = await self.world()
@@ -256,7 +257,7 @@ class ReconnectTest(WatchCase):
             await pause(moment)
             await watch.stop()
             await reading
-        watch = self.watch(f"http://127.0.0.1:{unused_port()}", "room.a", jitter=1.0)
+        watch = self.watch(f"http://127.0.0.1:{free_port()}", "room.a", jitter=1.0)
         reading = Deferred.fromCoroutine(self._rest(watch))
         await pause(0.05)  # the first try fails at once, and the next is half a second away
         await watch.stop()

@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.ports import free_port
 from tests.servers.certificates import Authority
 
 INSTALL: Final = "These tests need Dovecot. On Debian or Ubuntu: apt-get install dovecot-imapd"
@@ -92,14 +92,6 @@ service anvil {{
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
 class Dovecot:
     """One server with one account."""
 
@@ -108,7 +100,7 @@ class Dovecot:
         program = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise DovecotMissing(INSTALL)
-        self.port, self.tls_port = _free_ports(2)
+        self.port, self.tls_port = free_port(), free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="msgd-dovecot-"))
         self._folder.chmod(0o755)  # it reads its mail as another user
         authority = Authority("Dovecot of the tests")

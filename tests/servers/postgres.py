@@ -12,7 +12,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from typing import Final
 
 import psycopg
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ports import free_port
 
 INSTALL: Final = (
     "These tests need PostgreSQL's server programs (initdb, postgres). On Debian or Ubuntu: apt-get install postgresql"
@@ -48,7 +49,7 @@ class Cluster:
         self._programs = _programs()
         self._user = _unprivileged_user()
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-postgres-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.log = self.folder / "log"
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -235,13 +236,6 @@ def _unprivileged_user() -> str | None:
         except KeyError:
             continue
     raise PostgresMissing("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' to run it as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _alive(pid: str) -> bool:

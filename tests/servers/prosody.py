@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.ports import free_port
 from tests.servers.certificates import Authority
 
 INSTALL: Final = "These tests need Prosody. On Debian or Ubuntu: apt-get install prosody"
@@ -67,9 +68,7 @@ class Prosody:
         program = shutil.which("prosody") or shutil.which("prosody", path="/usr/bin:/usr/local/bin")
         if program is None:
             raise ProsodyMissing(INSTALL)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="msgd-prosody-"))
         authority = Authority("Prosody of the tests")
         self.ca_file = self._folder / "ca.pem"

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from tests.ports import free_port
 from tests.servers.certificates import Authority
 
 INSTALL: Final = (
@@ -38,9 +39,6 @@ USER: Final = "msgd"
 
 _SCRIPT_FOLDERS: Final = ("/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 """Where the server's own script lives; Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to its own user."""
-
-_PORTS: Final = range(20_000, 32_000)
-"""Below the kernel's ephemeral range: a port stays ours while the node restarts, no outgoing connection takes it."""
 
 
 class RabbitMissing(Exception):
@@ -71,7 +69,7 @@ class Node:
         """
         self._script, self._epmd_program = _programs()
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-rabbitmq-"))
-        self.port, self.tls_port, self._distribution_port, self._epmd_port = _free_ports(4)
+        self.port, self.tls_port, self._distribution_port, self._epmd_port = (free_port() for _ in range(4))
         self.password = secrets.token_hex(16)
         self.ca_file = self.folder / "ca.pem"
         self._output = self.folder / "output"
@@ -357,20 +355,6 @@ def _programs() -> tuple[str, str]:
 
 def _is_program(folder: str) -> bool:
     return os.access(f"{folder}/rabbitmq-server", os.X_OK)
-
-
-def _free_ports(count: int) -> list[int]:
-    free: list[int] = []
-    while len(free) < count:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in free:
-            free.append(port)
-    return free
 
 
 def _answers(port: int) -> bool:

@@ -6,8 +6,9 @@ import urllib.request
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.ports import free_port
 from tests.servers.nginx import front
-from tests.stories.deployment import embedded, free_port
+from tests.stories.deployment import embedded
 
 
 class NginxTest(SynchronousTestCase):

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -32,13 +33,6 @@ LOOK_S: Final = 0.05
 
 class DaemonDied(Exception):
     """A daemon ended by itself; the message ends with its log."""
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = PATIENCE_S) -> T:

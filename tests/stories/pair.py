@@ -12,9 +12,10 @@ from pika.exceptions import AMQPError
 from twisted.trial.unittest import TestCase
 
 from msgd.client.blocking import Client
+from tests.ports import free_port
 from tests.servers import rabbitmq
 from tests.servers.nginx import Nginx, front
-from tests.stories.deployment import PATIENCE_S, Deployment, another, distributed, free_port, until
+from tests.stories.deployment import PATIENCE_S, Deployment, another, distributed, until
 
 
 class Pair:
