@@ -64,7 +64,7 @@ class Dashboard:
     async def sign_in(self, token: str) -> None:
         """Follow the link that ``msgd demo`` prints, with the token in its fragment."""
         await self.browser.open(f"{self._url}/#token={token}")
-        await self.until("#line", "Live")
+        await self._live()
 
     async def address(self) -> str:
         address: str = await self.browser.run(lambda driver: driver.current_url)
@@ -86,7 +86,13 @@ class Dashboard:
     async def go(self, path: str) -> None:
         """Go to a page of the dashboard by its address."""
         await self.browser.open(self._url + path)
+        await self._live()
+
+    async def _live(self) -> None:
+        """Wait until the page is live and knows what is unread: what happened before is history, without toasts."""
         await self.until("#line", "Live")
+        counted = "return document.querySelector('#nav').getAttribute('aria-busy') === 'false'"
+        await self.browser.wait(lambda driver: driver.execute_script(counted), "what is unread")
 
     async def until(self, css: str, text: str) -> None:
         """Wait until ``css`` shows ``text``."""

@@ -101,8 +101,8 @@ function begun(session) {
   context = { main, session, connection, go, signedOut, shell, toasts, notices, talks };
   ended = true;
   show();
-  notices.begin();
-  talks.begin();
+  shell.counting(true);
+  Promise.all([notices.begin(), talks.begin()]).finally(() => connection === context?.connection && shell.counting(false));
   setTimeout(fetchAhead, AHEAD_MS);
 }
 
@@ -121,9 +121,13 @@ function close() {
 }
 
 async function signOut() {
-  await remove("/api/session").catch(() => {});
+  // First nobody asks for anything any more: what is asked without the cookie is refused, as if the session had ended.
   ended = false;
-  signedOut();
+  close();
+  leave();
+  leave = () => {};
+  await remove("/api/session").catch(() => {});
+  show();
 }
 
 async function begin() {

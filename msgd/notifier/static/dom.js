@@ -25,6 +25,22 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.filter(Boolean));
 }
 
+/**
+ * The same, but what is as it is wanted stays: the focus in it, and a press of it that is under way, which would go to
+ * nobody if it were replaced. Only for what needs no other listeners than before.
+ */
+export function renew(element, ...children) {
+  const wanted = children.filter(Boolean);
+  wanted.forEach((child, at) => {
+    const there = element.childNodes[at];
+    if (!there) element.append(child);
+    else if (there.isEqualNode(child)) return;
+    else if (there.firstElementChild && there.cloneNode().isEqualNode(child.cloneNode())) renew(there, ...child.childNodes);
+    else there.replaceWith(child);
+  });
+  while (element.childNodes.length > wanted.length) element.lastChild.remove();
+}
+
 /** Set an element's text, but only if it changes: screen readers and selections are left in peace. */
 export function text(element, value) {
   const wanted = String(value);

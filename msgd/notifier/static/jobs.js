@@ -1,7 +1,7 @@
 /** The list of jobs. */
 
 import { get } from "/static/api.js";
-import { fill, h } from "/static/dom.js";
+import { fill, h, renew } from "/static/dom.js";
 import { STATES, ago, counted, isEnded, moment, title } from "/static/format.js";
 import { Notice } from "/static/problem.js";
 
@@ -98,8 +98,9 @@ export function jobsPage({ main, go, signedOut }) {
       wrong.clear();
       more.hidden = !before;
       list.removeAttribute("aria-busy");
-      fill(list, jobs.length ? jobList(jobs) : empty());
-      if (focused) list.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+      renew(list, jobs.length ? jobList(jobs) : empty());
+      if (focused && !list.contains(document.activeElement)) list.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+      clearTimeout(timer); // of another reading meanwhile
       if (wanted === "" ? jobs.some((job) => !isEnded(job.state)) : !isEnded(wanted)) timer = setTimeout(load, AGAIN_MS);
     } catch (problem) {
       if (left) return;

@@ -74,7 +74,7 @@ export function notificationsPage({ main, notices, signedOut }) {
     empty.hidden = shown.length > 0;
     if (!empty.hidden) sayEmpty(any);
     read.disabled = unread.size === 0;
-    text(unreadCount, unread.size ? `${unread.size} unread` : "All read");
+    text(unreadCount, !notices.loaded ? "" : unread.size ? `${unread.size} unread` : "All read");
     older.hidden = found.length <= most && !notices.older;
     if (notices.problem?.status === 401) signedOut();
     else if (notices.problem) wrong.show(notices.problem, notices.patterns.map((one) => `subscribe:${one}`).join(" "));

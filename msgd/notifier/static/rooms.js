@@ -1,7 +1,7 @@
 /** The page of rooms: the list on one side, the talk that is chosen on the other; on phones one of the two. */
 
 import { openDialog } from "/static/dialog.js";
-import { fill, h, text } from "/static/dom.js";
+import { fill, h, renew, text } from "/static/dom.js";
 import { Notice } from "/static/problem.js";
 import { openRoomForm } from "/static/room_form.js";
 import { RoomHead } from "/static/room_head.js";
@@ -53,14 +53,14 @@ export function roomsPage(context, word) {
       title: room.title || room.name,
       note: [room.private ? "private" : room.member ? "" : "not joined", room.present ? `${room.present} here` : ""].filter(Boolean).join(" · "),
     }));
-    if (list.length) fill(rooms, ...list);
-    else if (talks.loaded) fill(rooms, h("li", { class: "talks-none soft" }, wanted ? "No such room." : "No rooms yet. Make the first one."));
-    else fill(rooms, h("li", { class: "talks-none soft" }, talks.problem ? "" : "Loading…"));
+    if (list.length) renew(rooms, ...list);
+    else if (talks.loaded) renew(rooms, h("li", { class: "talks-none soft" }, wanted ? "No such room." : "No rooms yet. Make the first one."));
+    else renew(rooms, h("li", { class: "talks-none soft" }, talks.problem ? "" : "Loading…"));
     const known = [...new Set([...talks.peers, ...(word.startsWith("@") ? [word.slice(1)] : [])])].sort((one, other) => one.localeCompare(other));
     const shown = known.filter((sub) => sub.toLowerCase().includes(wanted)).map((sub) => item({ word: `@${sub}`, title: sub }));
-    if (shown.length) fill(people, ...shown);
-    else fill(people, h("li", { class: "talks-none soft" }, "Nobody has written yet."));
-    if (focused) side.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    if (shown.length) renew(people, ...shown);
+    else renew(people, h("li", { class: "talks-none soft" }, "Nobody has written yet."));
+    if (focused && !side.contains(document.activeElement)) side.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
     if (talks.problem?.status === 401) signedOut();
     else if (talks.problem) wrong.show(talks.problem);
     else wrong.clear();

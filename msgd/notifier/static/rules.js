@@ -105,6 +105,7 @@ export function rulesPage({ main, session, signedOut }) {
     } catch (problem) {
       failed(problem);
     }
+    clearTimeout(timer); // of another reading meanwhile
     if (!left) timer = setTimeout(load, AGAIN_MS);
   }
 

@@ -71,6 +71,11 @@ export class Shell {
     text(this.menu, all ? "Menu •" : "Menu");
   }
 
+  /** Whether what is unread is still being counted. */
+  counting(on) {
+    this.nav.setAttribute("aria-busy", String(on));
+  }
+
   nextTheme() {
     const names = Object.keys(THEMES);
     const theme = names[(names.indexOf(this.theme) + 1) % names.length];

@@ -67,7 +67,9 @@ export class Talk {
       const page = await this.page(null);
       if (this.left) return;
       this.messages.marker = this.firstNew(page.events, upTo);
-      this.messages.append(...page.events);
+      for (const { id } of page.events) if (this.pending.has(id)) this.cameBack(id); // it was said before this page was read
+      this.messages.prepend(page.events);
+      this.messages.toEnd();
       this.context.talks.open = this.word;
       this.sayTop();
       this.subscription = this.context.connection.subscribe(this.topic, {
@@ -83,6 +85,11 @@ export class Talk {
       this.messages.say("");
       this.failed(problem);
     }
+  }
+
+  cameBack(id) {
+    this.messages.remove(this.pending.get(id));
+    this.pending.delete(id);
   }
 
   /** The entry before which "new" stands: the first of another after what was read. */

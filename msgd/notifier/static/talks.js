@@ -34,6 +34,7 @@ export class Talks extends EventTarget {
     this.rooms = new Map(); // as GET /api/rooms has them
     this.peers = new Set();
     this.unread = new Map(); // by word: a room's name, or @sub
+    this.counted = new Set(); // cursors of what was counted by reading, and may come once more by watching
     this.problem = null;
     this.loaded = false;
     this.subscriptions = [];
@@ -48,8 +49,8 @@ export class Talks extends EventTarget {
     try {
       await this.load();
       if (this.closed) return;
-      await this.countRooms();
       await this.countPeers();
+      await this.countRooms();
       if (!this.closed) this.watch();
     } catch (problem) {
       if (this.closed) return;
@@ -92,8 +93,13 @@ export class Talks extends EventTarget {
       if (this.closed) return;
       const marker = this.read[room.name];
       const page = await get(`/api/topics/room.${room.name}/events?${new URLSearchParams({ limit: marker ? String(PAGE) : "1", ...(marker && { since: marker }) })}`);
-      if (marker) this.add(room.name, page.events.filter((one) => isMessage(one) && one.source !== this.session.sub).length);
-      else this.mark(room.name, page.cursor); // joined elsewhere: it begins now
+      const others = page.events.filter((one) => isMessage(one) && one.source !== this.session.sub);
+      if (marker) {
+        this.add(room.name, others.length);
+        for (const { cursor } of others) this.counted.add(cursor);
+      } else {
+        this.mark(room.name, page.cursor); // joined elsewhere: it begins now
+      }
     }
   }
 
@@ -105,7 +111,9 @@ export class Talks extends EventTarget {
 
   watch() {
     if (may(this.session, "subscribe", "room.*")) {
-      this.subscriptions.push(this.connection.subscribe("room.*", { onEvent: (event) => this.hearRoom(event), onError: () => {} }));
+      this.subscriptions.push(this.connection.subscribe("room.*", {
+        since: this.cursor, onEvent: (event) => this.hearRoom(event), onError: () => {},
+      }));
     } else {
       this.poll(this.cursor);
     }
@@ -137,6 +145,7 @@ export class Talks extends EventTarget {
   hearRoom(event) {
     const name = event.topic.slice("room.".length);
     if (isOfRoom(event)) this.reload();
+    else if (this.counted.delete(event.cursor)) return;
     else if (isMessage(event) && event.source !== this.session.sub && this.rooms.get(name)?.member && this.open !== name) this.add(name, 1);
   }
 

@@ -1,7 +1,7 @@
 /** The page of one endpoint: how it is, what was sent last, and what can be done with it. */
 
 import { get, post, put, remove } from "/static/api.js";
-import { fill, h, text } from "/static/dom.js";
+import { fill, h, renew, text } from "/static/dom.js";
 import { ago, count, moment } from "/static/format.js";
 import { isTopicOrPattern } from "/static/patterns.js";
 import { Notice, isStranger } from "/static/problem.js";
@@ -87,7 +87,8 @@ export function webhookPage({ main, go, signedOut }, id) {
       ["Made", moment(endpoint.created)],
       endpoint.old_secret_until && ["The old secret counts until", moment(endpoint.old_secret_until)],
     ].filter(Boolean);
-    fill(head,
+    const focused = head.contains(document.activeElement) ? document.activeElement.id : "";
+    renew(head,
       h("h1", { class: "cut", title: endpoint.url }, endpoint.url.replace(/^https?:\/\//, "")),
       h("section", { class: "panel flush", "aria-label": "The endpoint" },
         h("dl", { class: "facts pairs" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
@@ -96,6 +97,7 @@ export function webhookPage({ main, go, signedOut }, id) {
           h("button", { class: "button", type: "button", id: "rotate", onclick: rotate }, "New secret"),
           h("button", { class: "button", type: "button", id: "toggle", onclick: toggle(!endpoint.enabled) }, endpoint.enabled ? "Disable" : "Enable"),
           h("button", { class: "button danger", type: "button", id: "delete", onclick: erase }, "Delete"))));
+    if (focused && !head.contains(document.activeElement)) document.getElementById(focused)?.focus();
     head.setAttribute("aria-busy", "false");
   }
 
@@ -116,11 +118,9 @@ export function webhookPage({ main, go, signedOut }, id) {
     try {
       const [endpoint, { deliveries }] = await Promise.all([get(api()), get(api("/deliveries?limit=100"))]);
       if (left) return;
-      if (!head.contains(document.activeElement)) show(endpoint);
-      if (!tries.contains(document.activeElement)) {
-        if (deliveries.length) fill(tries, h("ul", { class: "list" }, ...deliveries.map(row)));
-        else fill(tries, h("p", { class: "empty" }, "Nothing has been sent yet."));
-      }
+      show(endpoint);
+      if (deliveries.length) renew(tries, h("ul", { class: "list" }, ...deliveries.map(row)));
+      else renew(tries, h("p", { class: "empty" }, "Nothing has been sent yet."));
       clearTimeout(timer);
       if (deleting) return;
       timer = setTimeout(load, soon > 0 ? SOON_MS : AGAIN_MS);
