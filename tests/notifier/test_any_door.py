@@ -96,7 +96,7 @@ class ByPoll(Reading):
 
 
 class AnyDoorTest(WorldCase):
-    timeout = 60
+    timeout = 180
 
     async def test_once_in_order_or_a_gap(self) -> None:
         """Live messages are lost, topics erased, clients come and go at random: for every reader the events of a topic

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from msgd.notifier.limits import BATCH_EVENTS
-from tests.notifier.world import WorldCase, pause, token
+from tests.notifier.world import WorldCase, token
 
 
 class EventsTest(WorldCase):
@@ -114,7 +114,8 @@ class EventsTest(WorldCase):
         path = f"/api/topics/room.a/events?wait=20&since={start['cursor']}"
         first = Deferred.fromCoroutine(world.call("GET", path))
         second = Deferred.fromCoroutine(world.call("GET", "/api/events?topics=room.%23&wait=20"))
-        await pause(0.2)
+        while len(world.doors()) < 2 or not all(door.waits for door in world.doors()):
+            await world.scribe.idle()
         await world.scribe.record([world.event("room.a", data="there")])
         for waiting in (first, second):
             _, page, _ = await waiting

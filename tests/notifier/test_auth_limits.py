@@ -180,6 +180,7 @@ class PrincipalTest(LimitsCase):
     async def test_requests(self) -> None:
         """Beyond its rate 429, with the time to come again; nobody else notices."""
         world = await self.world(limits=Limits(requests=0.5))
+        world.stop_time()
         statuses = [(await world.call("GET", "/api/jobs"))[0] for _ in range(int(0.5 * BURST_S))]
         self.assertEqual(set(statuses), {200})
         status, problem, response = await world.call("GET", "/api/jobs", who=token("ann", "subscribe:#", ttl_s=50))
@@ -191,6 +192,7 @@ class PrincipalTest(LimitsCase):
     async def test_operations(self) -> None:
         """On WebSockets an error says so; the connection stays, and all of them count together."""
         world = await self.world(limits=Limits(operations=1))
+        world.stop_time()
         clients = [await self.client(world) for _ in range(2)]
         answers = [await clients[number % 2].answer("ping") for number in range(int(BURST_S) + 4)]
         refused = [answer for answer in answers if answer["op"] == "error"]
@@ -202,6 +204,7 @@ class PrincipalTest(LimitsCase):
     async def test_publishes(self) -> None:
         """Events are counted, not requests, by whatever transport they come."""
         world = await self.world(limits=Limits(publishes=1))
+        world.stop_time()
         client = await self.client(world)
         events = [{"topic": "room.a", "type": "said"}] * int(BURST_S)
         self.assertEqual((await world.call("POST", "/api/events", events))[0], 202)
@@ -297,6 +300,7 @@ class StrangersTest(LimitsCase):
         """Who tries bad tokens is told to wait before the next is looked at; a token that was good before, one that has
         merely expired, and other addresses are not concerned."""
         world = await self.world(PROXY, limits=Limits(bad_tokens=0.5))
+        world.stop_time()
         bad, other = {"X-Forwarded-For": "6.6.6.6, 1.2.3.4"}, {"X-Forwarded-For": "1.2.3.4, 5.6.7.8"}
         good = token()
         self.assertEqual((await world.call("GET", "/api/jobs", who=good, headers=bad))[0], 200)

@@ -18,9 +18,9 @@ from msgd.config.settings import Auth, Limits
 from msgd.config.settings import Notifier as Settings
 from msgd.database import Database
 from msgd.notifier import operations as ops
-from msgd.notifier.auth import store
+from msgd.notifier.auth import revocations, store
 from msgd.notifier.auth.keys_file import SecretKeys
-from msgd.notifier.auth.revocations import LOOK_S, UNSURE_S
+from msgd.notifier.auth.revocations import UNSURE_S
 from msgd.notifier.auth.revoked import JTI, SUB, Revocation, Revoked
 from msgd.notifier.auth.signing import claims_of, sign_with_secret
 from msgd.notifier.interface import Principal
@@ -29,8 +29,8 @@ from tests.notifier.socket import Client
 from tests.notifier.world import SECRET, World, WorldCase, pause, reactor, token
 from tests.servers import postgres, rabbitmq
 
-SOON_S = 1.0
-"""What is promised."""
+NEVER_S = 3600.0
+"""So long a notifier does not look by itself: what it knows then it was told."""
 
 
 def named(token_id: str, *, age_s: float = 0.0, sub: str = "ann") -> str:
@@ -139,7 +139,7 @@ class RevokeCase(WorldCase):
         return view
 
     async def everywhere(self, world: World, other: World) -> None:
-        """Revoked on one notifier, all that is open on both ends in time; others are not touched."""
+        """Revoked on one notifier, all that is open on both ends, for the other is told; others are not touched."""
         who = old()
         waiting = [await self.client(one, who) for one in (world, other)]
         bystander = await self.client(other, token("bob", "subscribe:#"))
@@ -153,9 +153,8 @@ class RevokeCase(WorldCase):
             )
             for one in (world, other)
         ]
-        while min(len(world.doors()), len(other.doors())) < 3:
+        while min(len(world.doors()), len(other.doors())) < 3 or other.notifier._revocations._queue is None:
             await pause(0.01)
-        began_s = time.monotonic()
         await self.revoke(world, sub="ann")
         for client in waiting:
             code, reason = await client.ended
@@ -165,7 +164,6 @@ class RevokeCase(WorldCase):
             self.assertEqual((await poll)[0], 401)
         for stream in streams:
             await stream
-        self.assertLess(time.monotonic() - began_s, SOON_S)
         self.assertTrue(bystander.open)
         self.assertEqual((await bystander.answer("ping"))["op"], "ok")
         self.assertEqual((await other.call("GET", "/api/jobs", who=who))[0], 401)
@@ -303,6 +301,7 @@ class DisconnectTest(RevokeCase):
 
     async def test_embedded(self) -> None:
         """Two notifiers in one process."""
+        self.patch(revocations, "LOOK_S", NEVER_S)
         world = await self.world()
         await self.everywhere(world, await self.beside(world))
 
@@ -317,10 +316,8 @@ class DisconnectTest(RevokeCase):
             return Deferred() if exchange == topology.CONTROL else publish(exchange, key, *rest, **more)
 
         self.patch(world.broker, "publish", lost)
-        began_s = time.monotonic()
         await self.revoke(world, sub="ann")
         self.assertEqual((await client.ended)[0], ops.BAD_TOKEN)
-        self.assertLess(time.monotonic() - began_s, LOOK_S + SOON_S)
 
     async def test_in_the_moment_of_opening(self) -> None:
         """A connection whose token was verified just before the revocation is ended all the same."""
@@ -344,6 +341,7 @@ class RabbitTest(RevokeCase):
 
     async def test_rabbitmq(self) -> None:
         """Two notifiers with a connection each."""
+        self.patch(revocations, "LOOK_S", NEVER_S)
         node = rabbitmq.node()
         vhost = await deferToThread(rabbitmq.fresh_vhost, self)
         brokers = [AmqpBroker(reactor, [node.url(vhost)], name=name, jitter=lambda: 0.0) for name in ("one", "two")]
@@ -360,10 +358,10 @@ class UnsureTest(RevokeCase):
         world = await self.world(limits=Limits())
         client = await self.client(world, token("bob", "subscribe:#"))
         await world.database.stop()
-        revocations = world.notifier._revocations
+        looks = world.notifier._revocations
         now_s = reactor.seconds
         ahead = 0.0
-        self.patch(revocations, "_clock", _Ahead(lambda: now_s() + ahead))
+        self.patch(looks, "_clock", _Ahead(lambda: now_s() + ahead))
         self.assertEqual((await client.answer("ping"))["op"], "ok")
         ahead = UNSURE_S + 1
         answer = await client.answer("ping")
@@ -374,7 +372,7 @@ class UnsureTest(RevokeCase):
         self.assertEqual((status, problem["code"], problem["where"]), (503, "unavailable", "token"))
         self.assertTrue(response.headers.hasHeader("retry-after"))
         await world.database.start()
-        await revocations._look()
+        await looks._look()
         self.assertEqual((await client.answer("ping"))["op"], "ok")
         self.assertEqual((await world.call("GET", "/api/jobs"))[0], 200)
 

@@ -20,7 +20,7 @@ from msgd.notifier.reader import Reader
 from tests.notifier.world import World, WorldCase, pause, token
 from tests.stories.hostile import Peer, frame
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class OffersTest(SynchronousTestCase):

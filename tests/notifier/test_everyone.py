@@ -94,7 +94,7 @@ class Client:
 class EveryoneTest(WorldCase):
     """Scripts drawn by lot; a seed that failed stays in the list."""
 
-    timeout = 60
+    timeout = 180
 
     async def test_scripts(self) -> None:
         """Messages lost, sent twice, forged, sockets full, connections cut, topics trimmed and erased, new epochs; with

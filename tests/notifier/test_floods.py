@@ -51,6 +51,7 @@ class FloodTest(SocketCase):
     async def test_nonsense_counts(self) -> None:
         """What cannot be understood counts like an operation: beyond the rate it is refused as such."""
         world = await self.world(limits=Limits(operations=1))
+        world.stop_time()
         client = await self.client(world)
         await client.next("welcome")
         codes = []
@@ -83,6 +84,7 @@ class FloodTest(SocketCase):
     async def test_strangers_count_by_address(self) -> None:
         """Before ``hello`` messages are counted by address."""
         world = await self.world(Settings(trusted_proxies=("127.0.0.0/8",)), limits=Limits(operations=1))
+        world.stop_time()
         headers = {"X-Forwarded-For": "1.2.3.4"}
         first, second = [await self.client(world, who=None, headers=headers) for _ in range(2)]
         for client, count in ((first, 5), (second, 5)):

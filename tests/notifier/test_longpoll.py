@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from msgd.notifier import operations as ops
 from tests.notifier.raw import connect
-from tests.notifier.world import World, WorldCase, token
+from tests.notifier.world import TTL_S, World, WorldCase, token
 
 SEVERAL = "/api/events?topics=room.a,user.*"
 
@@ -99,7 +99,7 @@ class LongPollTest(WorldCase):
         """A poll does not wait beyond its token's end, nor when its owner is shown the door."""
         world = await self.world()
         path = "/api/topics/room.a/events?wait=20"
-        status, page, _ = await world.call("GET", path, who=token(ttl_s=1))
+        status, page, _ = await world.call("GET", path, who=token(ttl_s=TTL_S))
         self.assertEqual((status, page["events"]), (200, []))
         poll = begun(world.call("GET", path, who=token("ann")))
         await waiting(world)

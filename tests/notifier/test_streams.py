@@ -20,7 +20,7 @@ from msgd.notifier.limits import HEARTBEAT_S, STALL_S
 from msgd.notifier.streams import EventStream, wants_stream
 from tests.notifier.eventsource import EventSource, listen
 from tests.notifier.test_handshake import BROWSER
-from tests.notifier.world import World, WorldCase, token
+from tests.notifier.world import TTL_S, World, WorldCase, token
 
 TOPIC = "/api/topics/room.a/events"
 
@@ -195,9 +195,9 @@ class StreamTest(StreamCase):
     async def test_expiry(self) -> None:
         """The end of a token is told a minute before, then the stream says so and ends."""
         world = await self.world()
-        source = await self.listen(world, TOPIC, who=token(ttl_s=1))
+        source = await self.listen(world, TOPIC, who=token(ttl_s=TTL_S))
         expiring, _ = await source.next("expiring")
-        self.assertEqual((expiring["op"], expiring["in"] <= 1), ("expiring", True))
+        self.assertEqual((expiring["op"], expiring["in"] <= TTL_S), ("expiring", True))
         await source.next("expired")
         await source.end()
         self.assertEqual(world.doors(), [])
@@ -228,6 +228,7 @@ class StreamTest(StreamCase):
         """Beyond the pace of openings an event stream is told when to come again, in a form after which browsers do; so
         is a WebSocket, with 503."""
         world = await self.world(Settings(handshakes=1))
+        world.stop_time()
         await (await self.listen(world, TOPIC)).next("subscribed")
         late = await self.listen(world, TOPIC)
         drain, _ = await late.next("drain")

@@ -16,7 +16,7 @@ from msgd.messages.topics import bucket
 from msgd.notifier import ring
 from msgd.notifier.limits import BUFFER_BYTES, FRAME_BYTES, SUBSCRIPTIONS
 from tests.notifier.socket import Client
-from tests.notifier.world import World, WorldCase, pause, token
+from tests.notifier.world import TTL_S, World, WorldCase, pause, token
 
 
 class SocketCase(WorldCase):
@@ -238,8 +238,8 @@ class RefusalTest(SocketCase):
     async def test_expiry(self) -> None:
         """A token about to expire is announced; one that has expired ends the connection."""
         world = await self.world()
-        client = await self.client(world, who=token("ann", ttl_s=2))
-        self.assertLessEqual((await client.next("expiring"))["in"], 2)
+        client = await self.client(world, who=token("ann", ttl_s=TTL_S))
+        self.assertLessEqual((await client.next("expiring"))["in"], TTL_S)
         self.assertEqual((await client.ended)[0], 4101)
 
     async def test_origins(self) -> None:

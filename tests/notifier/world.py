@@ -13,6 +13,7 @@ import treq
 from treq.client import HTTPClient
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IResponse
@@ -54,6 +55,9 @@ class PaintParams(msgspec.Struct):
 
 
 PAINT: Final = JobType("paint", PaintParams, summary="Paints something")
+TTL_S: Final = 4.0
+"""Of a token whose end a test waits for. It is told in whole seconds: over three are left to come in with it."""
+
 PAINTING: Final[dict[str, Any]] = {"type": "paint", "params": {"colour": "red"}}
 """A request for a job of that type."""
 
@@ -194,6 +198,14 @@ class World:
         await self._pool.closeCachedConnections()
         shutil.rmtree(self.folder)
 
+    def stop_time(self) -> None:
+        """From now on nothing is refilled that one may ask for so many times a second: who is refused is decided by
+        what is asked, not by how fast the machine is."""
+        now_s = reactor.seconds()
+        self.notifier.allowances._now_s = lambda: now_s
+        self.notifier._admission._clock = clock = Clock()
+        clock.advance(now_s)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -234,7 +246,7 @@ class World:
 class WorldCase(TestCase):
     """A test with a world of its own."""
 
-    timeout = 30
+    timeout = 120
 
     async def world(
         self,
