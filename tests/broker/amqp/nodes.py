@@ -54,7 +54,7 @@ class Teller(Watcher):
 class NodeCase(TestCase):
     """Brokers, and the log."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.logged: list[LogEvent] = []

@@ -55,7 +55,7 @@ class ArgumentsTest(SynchronousTestCase):
 class DeclareTest(TestCase):
     """On the shared node."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.vhost = rabbitmq.fresh_vhost(self)
