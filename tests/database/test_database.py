@@ -29,7 +29,7 @@ words = Table("words", _tables, Column("id", BigInteger, primary_key=True), Colu
 T = TypeVar("T")
 Change = Callable[[Transaction], Any]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """For a thread that has nothing left to do to end, on a busy machine."""
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.database.threads import Threads
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """For a thread to get its turn on a busy machine."""
 
 

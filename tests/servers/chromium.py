@@ -28,7 +28,7 @@ INSTALL: Final = (
     "These tests need a browser. On Debian: apt-get install chromium chromium-driver "
     "(on Ubuntu both come as a snap: snap install chromium)"
 )
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 90.0
 """How long a page may take to show what is awaited: two cores run broker, database, daemons and browser at once."""
 
 POLL_S: Final = 0.05

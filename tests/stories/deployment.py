@@ -24,7 +24,7 @@ from tests.ports import free_port
 T = TypeVar("T")
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 """How long something may take on a busy machine before a test calls it broken."""
 
 LOOK_S: Final = 0.05
@@ -116,7 +116,7 @@ class Deployment:
         self._running[name].kill()
         self._running.pop(name).wait()
 
-    def stop(self, name: str, *, seconds: float = 20.0) -> int:
+    def stop(self, name: str, *, seconds: float = PATIENCE_S) -> int:
         """SIGTERM; the exit status."""
         process = self._running.pop(name)
         process.terminate()

@@ -20,7 +20,7 @@ from tests.stories.deployment import Deployment, embedded, logs_on_failure, unti
 
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TOPIC: Final = "room.quiet"
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 GROWTH_BYTES: Final = 48 * 1024 * 1024
 """By which the process may grow: what its allocator keeps of the largest burst, not what a leak of each peer adds."""
 

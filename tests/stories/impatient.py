@@ -8,8 +8,8 @@ from twisted.scripts.twistd import run
 
 from msgd.notifier import limits
 
-PATIENCE: Final = {"HEARTBEAT_S": 3, "PONG_S": 1, "HELLO_S": 2.0, "IDLE_S": 2, "STALL_S": 3.0}
-"""In place of the limits of these names, in seconds."""
+PATIENCE: Final = {"HEARTBEAT_S": 4, "PONG_S": 3, "HELLO_S": 4.0, "IDLE_S": 4, "STALL_S": 4.0}
+"""In place of the limits of these names, in seconds: more than a busy machine keeps those waiting who behave."""
 
 if __name__ == "__main__":
     vars(limits).update(PATIENCE)  # before anything else of the notifier is imported, which takes them over

@@ -27,7 +27,7 @@ PATH: Final = f"/api/topics/{TOPIC}/events"
 EACH: Final = 5
 """Events before, during and after."""
 
-PATIENCE_S: Final = 40.0
+PATIENCE_S: Final = 120.0
 
 
 class Heard:

@@ -88,8 +88,9 @@ class MessengerStory(SynchronousTestCase):
             self.assertEqual(made.ended(job)["state"], "done")
         self.check_webhooks(hooks, endpoint["secret"])
         for number, job in enumerate(messages):
-            heard = self.peer.heard(f"number {number}")
-            self.assertEqual({one["id"] for one in heard}, {job}, f"message {number}")
+            words = f"number {number}"
+            self.peer.until(lambda one, words=words: one.get("heard") == words)  # type: ignore[misc]  # mypy infers no default
+            self.assertEqual({one["id"] for one in self.peer.heard(words)}, {job}, words)
         self.check_command(made)
 
     def check_webhooks(self, hooks: list[str], secret: str) -> None:

@@ -64,6 +64,8 @@ class PicturesTest(TestCase):
         token = await deferToThread(made.token)
         await chromium.open(f"{made.url}/uploads#token={token}")
         await chromium.wait_for_texts("#choose", lambda texts: list(texts) == ["Choose files"])
+        if push:  # until it is live it would ask for the pictures, to be told that there are none yet
+            await chromium.wait_for_texts("#line", lambda texts: list(texts) == ["Live"])
         return chromium
 
     async def choose(self, chromium: Chromium, paths: Sequence[str]) -> None:

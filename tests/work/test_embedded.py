@@ -13,7 +13,7 @@ from tests.contract.worker import WorkerContract
 
 
 class EmbeddedWorkerTests(WorkerContract, TestCase):
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()

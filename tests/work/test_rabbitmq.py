@@ -19,7 +19,7 @@ from tests.work.world import World
 
 
 class RabbitWorkerTests(WorkerContract, TestCase):
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.vhost = rabbitmq.fresh_vhost(self)

@@ -38,7 +38,7 @@ def redirect(to: str, status: str = "301 Moved") -> Answer:
 class CrawlCase(TestCase):
     """A world with a crawler in it."""
 
-    timeout = 60
+    timeout = 180
 
     async def open(self, *, reach: Reach = LOOPBACK, slice_s: float = 1000.0, **options: Any) -> None:
         """``options``: of the crawler."""

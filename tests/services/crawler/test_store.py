@@ -35,7 +35,7 @@ def link(path: str, depth: int = 1, hops: int = 0, kind: int = PAGE) -> Link:
 
 
 class StoreCases(_TestCase):
-    timeout = 60
+    timeout = 180
 
     def url(self) -> str:
         raise NotImplementedError

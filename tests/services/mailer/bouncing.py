@@ -57,7 +57,7 @@ def nested(depth: int) -> bytes:
 class BounceCase(TestCase):
     """Readers of bounces, each with a folder."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()

@@ -52,7 +52,7 @@ def raw(what: Copy | Mailing) -> Raw:
 class PressTests(TestCase):
     """The process in which messages are made outlives every template, or is replaced."""
 
-    timeout = 90
+    timeout = 180
 
     def press(self, patience_s: float = 1.0, **options: Any) -> Press:
         made = Press(reactor, patience_s=patience_s, **options)

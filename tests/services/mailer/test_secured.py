@@ -24,7 +24,7 @@ MAIL = Envelope("news@sender.example", "anna@example.com", b"Subject: x\r\n\r\nH
 class SecuredTests(TestCase):
     """A way to a server that wants to know who comes."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()

@@ -30,7 +30,7 @@ else:
 
 
 class StoreCases(_TestCase):
-    timeout = 60
+    timeout = 180
 
     def url(self) -> str:
         raise NotImplementedError

@@ -25,7 +25,7 @@ from msgd.services.recorder.service import Recorder
 
 clock: Clock = reactor
 
-PATIENCE_S = 20.0
+PATIENCE_S = 100.0
 """Nothing here takes that long; a test that waits for it has failed."""
 
 

@@ -24,7 +24,7 @@ HANGING = "tests.services.thumbnailer.hanging"
 class DecodersCase(TestCase):
     """A test with a pool of its own."""
 
-    timeout = 60
+    timeout = 180
 
     def pool(
         self, count: int = 1, memory_bytes: int = 1 << 30, pixels: int = 100_000_000, seconds: int = 30

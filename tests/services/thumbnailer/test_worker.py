@@ -30,7 +30,7 @@ SIZES = {"small": 100, "large": 200}
 class WorkerTest(TestCase):
     """What a job does."""
 
-    timeout = 60
+    timeout = 180
 
     def folder(self) -> Path:
         folder = Path(self.mktemp()).absolute()

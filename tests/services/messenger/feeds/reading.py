@@ -43,7 +43,7 @@ def feed(body: bytes, code: int = 200, **headers: str) -> Answer:
 class FeedCase(TestCase):
     """A world with a worker of feeds in it, and a host of feeds."""
 
-    timeout = 60
+    timeout = 180
 
     async def open(self, *, reach: Reach = LOOPBACK) -> None:
         folder = self._folder()

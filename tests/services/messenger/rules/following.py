@@ -52,7 +52,7 @@ def principal(sub: str = "ann", *can: str) -> Principal:
 class FollowingBase(_Base):
     """Mix into a trial TestCase that says which database."""
 
-    timeout = 60
+    timeout = 180
 
     def url(self) -> str:
         raise NotImplementedError

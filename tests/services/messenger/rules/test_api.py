@@ -19,7 +19,7 @@ ADMIN = token("root", "admin:#")
 class ApiTest(TestCase):
     """Rules over HTTP."""
 
-    timeout = 30
+    timeout = 120
 
     async def opened(self) -> RulesWorld:
         world = RulesWorld()

@@ -102,7 +102,7 @@ class Receiver(Resource):
 class WebhookCase(TestCase):
     """A world with a worker of webhooks in it, and a receiver."""
 
-    timeout = 60
+    timeout = 180
 
     async def open(self, *, reach: Reach = LOOPBACK, attempts: int = 10, **options: Any) -> None:
         folder = self._folder()

@@ -21,7 +21,7 @@ URL = "https://example.com/hook"
 class ApiTest(TestCase):
     """Endpoints over HTTP."""
 
-    timeout = 30
+    timeout = 120
 
     async def opened(self) -> World:
         world = WebhookWorld()
