@@ -15,6 +15,10 @@ from tests.notifier.world import reactor, token
 
 SUBPROTOCOL: Final = "msgd.v1"
 
+PATIENCE_S: Final = 60.0
+"""For a handshake, and for the end of a connection that the server closes; Autobahn's own 5 s and 1 s are less than a
+busy machine may take."""
+
 
 class _Protocol(WebSocketClientProtocol):
     factory: Any
@@ -65,6 +69,7 @@ class Client:
         )
         factory.protocol = _Protocol
         factory.client = self
+        factory.setProtocolOptions(openHandshakeTimeout=PATIENCE_S, serverConnectionDropTimeout=PATIENCE_S)
         await TCP4ClientEndpoint(reactor, "127.0.0.1", world.port).connect(factory)
         await self._opened
         return self

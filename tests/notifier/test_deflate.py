@@ -159,5 +159,5 @@ def connected(port: int, compression: str | None) -> ClientConnection:
     """A client that offers to take messages compressed, or not."""
     return connect(
         f"ws://127.0.0.1:{port}/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
-        compression=compression, additional_headers={"Authorization": f"Bearer {token()}"}, proxy=None,
+        compression=compression, additional_headers={"Authorization": f"Bearer {token()}"}, proxy=None, open_timeout=60,
     )  # fmt: skip

@@ -173,7 +173,7 @@ class Watchers:
         self.by_stream: list[int] = []
         self._socket = connect(
             made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
-            additional_headers={"Authorization": f"Bearer {token}"}, max_size=None, proxy=None,
+            additional_headers={"Authorization": f"Bearer {token}"}, max_size=None, proxy=None, open_timeout=60,
         )  # fmt: skip
         self._socket.send(json.dumps({"op": "subscribe", "topic": TOPIC}))
         while json.loads(self._socket.recv(PATIENCE_S))["op"] != "subscribed":

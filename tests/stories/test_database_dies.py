@@ -61,7 +61,7 @@ class Heard:
 def by_socket(case: SynchronousTestCase, made: Deployment, since: str | None) -> Iterator[dict[str, Any]]:
     client = connect(
         made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
-        additional_headers={"Authorization": f"Bearer {made.token()}"}, proxy=None,
+        additional_headers={"Authorization": f"Bearer {made.token()}"}, proxy=None, open_timeout=60,
     )  # fmt: skip
     case.addCleanup(client.close)
     client.send(json.dumps({"op": "subscribe", "topic": TOPIC} | ({"since": since} if since else {})))
