@@ -82,21 +82,28 @@ class Site:
 
 
 class Turnstile(Site):
-    """A Site that answers as many requests for pages as it was told to; the others wait. So a crawl stands still in
-    its middle for as long as a test wants to look at it, however fast or slow the machine is."""
+    """A Site that gives as many different pages as it was told to; requests for others wait. So a crawl stands still in
+    its middle for as long as a test wants to look at it, however fast or slow the machine is, and however often a
+    request is given up meanwhile and made anew."""
 
-    def __init__(self, pages: int) -> None:
-        super().__init__(pages)
-        self._passes = threading.Semaphore(0)
+    def __init__(self, pages: int, *, latency_s: float = 0.0) -> None:
+        super().__init__(pages, latency_s=latency_s)
+        self._given: set[str] = set()
+        self._most = 0
+        self._changed = threading.Condition()
 
-    def admit(self, requests: int) -> None:
-        """Let this many more through."""
-        self._passes.release(requests)
+    def admit(self, pages: int) -> None:
+        """Give this many more."""
+        with self._changed:
+            self._most += pages
+            self._changed.notify_all()
 
     def body(self, path: str) -> bytes | None:
         found = super().body(path)
         if found is not None:
-            self._passes.acquire()
+            with self._changed:
+                self._changed.wait_for(lambda: path in self._given or len(self._given) < self._most)
+                self._given.add(path)
         return found
 
 

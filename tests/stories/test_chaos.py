@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.servers.rabbitmq import Node
 from tests.stories.checks import check_crawl
 from tests.stories.deployment import SEPARATE, Deployment, distributed, embedded, logs_on_failure, until
-from tests.stories.site import Site, serve
+from tests.stories.site import Site, Turnstile, serve, started
 
 KILLS = 20
 SLICE = "[jobs.crawl]\nslice = 0.4\n"
@@ -29,8 +29,11 @@ class ChaosTests(SynchronousTestCase):
         node.start()
         return node
 
-    def let_it_go_on(self, site: Site, pages: int, kills: int) -> None:
+    def let_it_go_on(self, site: Turnstile, pages: int, kills: int) -> None:
+        """The crawl meets so many more pages, and at most twice as many: a machine on which everything takes long to
+        start again must not find it over before the last kill."""
         wanted = len(site.requests) + pages
+        site.admit(2 * pages)
         until(lambda: len(site.requests) > wanted, f"the crawl goes on after {kills} kills")
 
     def crawl(self, made: Deployment, site: Site) -> str:
@@ -38,9 +41,13 @@ class ChaosTests(SynchronousTestCase):
             "crawl", url=site.url, match=[{"regex": "EUR [0-9.]+"}], delay=0, concurrency=4, max_pages=site.pages + 10
         )
 
+    def pages(self, made: Deployment, job: str) -> list[str]:
+        """The addresses of the pages that the job's events tell of."""
+        return [event["data"]["url"] for event in made.events(f"job.{job}") if event["type"] == "page"]
+
     def test_twenty_kills_of_daemons_and_broker_change_nothing(self) -> None:
         """kill -9 of the recorder, the notifier, the crawler and RabbitMQ, 20 times during one crawl."""
-        site = serve(self, 700, latency_s=0.25)
+        site = started(self, Turnstile(700, latency_s=0.25))
         node = self.own_node()
         made = distributed(self, node=node, more=SLICE)
         made.start()
@@ -58,12 +65,13 @@ class ChaosTests(SynchronousTestCase):
                     made.kill(victim)
                     made.start(victim)
             self.assertLess(len(site.requests), site.pages + 1, "the crawl was over before the last kill")
+            site.admit(site.pages)
             self.assertEqual(made.ended(job, seconds=300)["state"], "done")
             check_crawl(made.events(f"job.{job}"), site)
 
     def test_twenty_kills_of_the_one_process_change_nothing(self) -> None:
         """The embedded defaults: the one process killed 20 times during one crawl."""
-        site = serve(self, 500, latency_s=0.25)
+        site = started(self, Turnstile(500, latency_s=0.25))
         made = embedded(self, more=SLICE)
         made.start()
         with logs_on_failure(made):
@@ -72,6 +80,7 @@ class ChaosTests(SynchronousTestCase):
                 self.let_it_go_on(site, 8, number)
                 made.kill("msgd")
                 made.start()
+            site.admit(site.pages)
             self.assertEqual(made.ended(job, seconds=300)["state"], "done")
             check_crawl(made.events(f"job.{job}"), site)
 
@@ -81,21 +90,23 @@ class ChaosTests(SynchronousTestCase):
         What was confirmed but not yet recorded at that moment is the one thing lost (DESIGN §3): so the recorder is
         let catch up first, by a site that pauses.
         """
-        site = serve(self, 300, latency_s=0.1)
+        site = started(self, Turnstile(300, latency_s=0.1))
         node = self.own_node()
         made = distributed(self, node=node, more=SLICE)
         made.start()
         with logs_on_failure(made):
             job = self.crawl(made, site)
-            until(lambda: len(site.requests) > 60, "the crawl is in its middle")
+            site.admit(60)
+            until(lambda: len(self.pages(made, job)) >= 60, "all pages that were answered are recorded")
             node.kill()
             node.wipe()
             node.start()
+            site.admit(site.pages)
             self.assertEqual(made.ended(job, seconds=180)["state"], "done")
             events = made.events(f"job.{job}")
             self.assertEqual([event["seq"] for event in events], list(range(1, len(events) + 1)))
             self.assertEqual(len({event["id"] for event in events}), len(events))
-            pages = [event["data"]["url"] for event in events if event["type"] == "page"]
+            pages = self.pages(made, job)
             self.assertEqual(len(set(pages)), len(pages))
             # At most the pages in flight (concurrency, and what one checkpoint held) may lack their events.
             self.assertGreater(len(pages), site.pages - 64)

@@ -19,9 +19,6 @@ from tests.stories.site import HostileSite, Site, Turnstile, started
 
 PAGES = 90
 PRICE = "EUR [0-9.]+"
-IN_FLIGHT = 8
-"""Requests that wait at the turnstile when the crawler is killed; each takes one pass with it."""
-
 VALUE_CHARACTERS = 1000
 TITLE_CHARACTERS = 300
 """At which the crawler cuts what it shows of a page."""
@@ -95,7 +92,7 @@ class OutlivesBrowserTests(TestCase):
         there = await self.open(made, token)
         await there.go(f"/jobs/{job}")
         seen = await there.until_results(lambda count: count >= 60)
-        site.admit(IN_FLIGHT + 20)
+        site.admit(20)
         await there.until_results(lambda count: count > seen)
         site.admit(PAGES * 10)
         await there.until("#state", "Done")
