@@ -15,6 +15,7 @@ from msgd.jobs.interface import Job, State
 from msgd.messages import json
 from msgd.messages.events import Event
 from msgd.services.crawler.params import CRAWL, CrawlParams
+from msgd.services.crawler.politeness import Delay, Pace
 from msgd.services.crawler.worker import Crawler
 from msgd.work.interface import Context, Outcome
 from msgd.work.network import Reach, parse_networks
@@ -48,7 +49,7 @@ class CrawlCase(TestCase):
         )
         await self.world.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.world.close()))
-        options = {"robots": False, "answer_s": 1.0, "body_s": 1.0, **options}
+        options = {"robots": False, "answer_s": 30.0, "body_s": 30.0, **options}
         self.crawler = Crawler(reactor, reach, **options)
         self.performer = Performer(self.crawler)
         await self.world.runner(self.performer, slice_s=slice_s, attempts=20)
@@ -64,6 +65,18 @@ class CrawlCase(TestCase):
         await server.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
         return server
+
+    def begins(self) -> list[float]:
+        """When requests begin, by the crawler's clock: they arrive when this process comes to it."""
+        times: list[float] = []
+        started = Pace.started
+
+        def starting(pace: Pace, now: float, delay: Delay) -> None:
+            times.append(now)
+            started(pace, now, delay)
+
+        self.patch(Pace, "started", starting)
+        return times
 
     async def submit(self, url: str, **params: Any) -> str:
         """The id of a new crawl, without delays unless it says otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic, process_time
+from time import process_time
 from unittest.mock import patch
 
 from hypothesis import given
@@ -65,10 +65,10 @@ class RegexTests(SynchronousTestCase):
         """An expression that backtracks for ever is stopped, and said to have been; other criteria still hold."""
         page = b"<p>" + b"a" * 5000 + b"!</p><h1>Title</h1>"
         compiled = [Match(name="evil", regex="(a|a?)+$").compile(), Match(css="h1").compile()]
-        begun = monotonic()
+        began = process_time()
         with patch.object(criteria, "REGEX_S", 0.05):
             reading = read_page(page, "http://a.example/", content_type="text/html", criteria=compiled)
-        self.assertLess(monotonic() - begun, 1.0)
+        self.assertLess(process_time() - began, 1.0)
         self.assertEqual([found.value for found in reading.found], ["Title"])
         self.assertIn("evil", reading.problems[0])
 

@@ -60,7 +60,7 @@ class RepeatCase(CrawlCase):
 class DeterminismTests(RepeatCase):
     async def test_concurrency(self) -> None:
         """The same pages at the same depths with the same results, one at a time or sixteen."""
-        await self.open(answer_s=30.0, body_s=30.0)
+        await self.open()
         for seed in (1, 2, 3):
             server = await self.serve(random_site(seed))
             one = self.facts(await self.crawl(f"{server.url}/", match=MATCH, depth=6, concurrency=1))
@@ -70,7 +70,7 @@ class DeterminismTests(RepeatCase):
 
     async def test_slices(self) -> None:
         """The same in many slices: a crawl is handed on in the middle, and nothing is lost, or visited for nothing."""
-        await self.open(slice_s=20.0, answer_s=30.0, body_s=30.0)
+        await self.open(slice_s=20.0)
         server = await self.serve(random_site(4))
         whole = self.facts(await self.crawl(f"{server.url}/", match=MATCH, depth=6))
         before, requests = self.performer.performed, server.requests.copy()
@@ -102,7 +102,7 @@ class DeathTests(RepeatCase):
     async def test_anywhere(self) -> None:
         """The same when it dies before or after any event or checkpoint: nothing is lost, nothing counts twice."""
         self.patch(crawling, "SAVE_PAGES", 5)
-        await self.open(answer_s=30.0, body_s=30.0)
+        await self.open()
         server = await self.serve(random_site(5))
         whole = self.facts(await self.crawl(f"{server.url}/", match=MATCH, depth=6))
         rng = random.Random(6)
@@ -116,7 +116,7 @@ class DeathTests(RepeatCase):
     async def test_max_pages(self) -> None:
         """max_pages is exact also then: what was told before the death is among what is told after it."""
         self.patch(crawling, "SAVE_PAGES", 5)
-        await self.open(answer_s=30.0, body_s=30.0)
+        await self.open()
         pages: dict[str, Answer] = {f"/{n}": html() if n % 3 else redirect(f"/to{n}") for n in range(60)}
         pages |= {f"/to{n}": html() for n in range(60)}
         server = await self.serve({"/": html(*(f"/{n}" for n in range(60))), **pages})

@@ -11,8 +11,9 @@ from msgd.jobs.interface import State
 from msgd.messages import json
 from msgd.services.crawler.robots import UNREACHABLE_S, UNREACHED_S
 from msgd.services.crawler.visit import TRIES
+from tests.ports import free_port
 from tests.services.crawler.crawls import CrawlCase, html, redirect
-from tests.services.crawler.wild import Answer, Wild, reactor
+from tests.services.crawler.wild import Answer, Wild
 
 
 class StartTests(CrawlCase):
@@ -42,7 +43,7 @@ class StartTests(CrawlCase):
         robots.txt to read and without."""
         for robots in (True, False):
             await self.open(robots=robots)
-            url = await self._nobody()
+            url = self._nobody()
             job = await self.submit(url)
             await self.world.until(partial(self._failed, job))
             failed = await self.world.ended(job, State.FAILED)
@@ -63,12 +64,9 @@ class StartTests(CrawlCase):
             await self.world.advance(0.1)
         return found.state is State.FAILED
 
-    async def _nobody(self) -> str:
-        """An address where nobody listens any more."""
-        server = await self.serve({})
-        url = f"{server.url}/"
-        await server.stop()
-        return url
+    def _nobody(self) -> str:
+        """An address where nobody listens."""
+        return f"http://127.0.0.1:{free_port()}/"
 
     async def test_no_host(self) -> None:
         """A name that no host has fails the crawl at once."""
@@ -80,7 +78,7 @@ class StartTests(CrawlCase):
     async def test_leads_nowhere(self) -> None:
         """A robots.txt that redirects to where nobody is was not read: the site was reached, and is waited for."""
         await self.open(robots=True)
-        gone = await self._nobody()
+        gone = self._nobody()
         server = await self.serve({"/robots.txt": redirect(f"{gone}robots.txt"), "/": html()})
         event = await self.world.event(await self.submit(f"{server.url}/"), "retrying")
         self.assertIn(f"it leads to {gone}robots.txt: connection refused".encode(), event.data)
@@ -165,17 +163,13 @@ class RobotsTests(CrawlCase):
 
     async def test_crawl_delay(self) -> None:
         """The delay that robots.txt asks for is kept, also by a crawl that wants none."""
-        times: list[float] = []
-
-        def page(wild: Wild) -> None:
-            times.append(reactor.seconds())
-            wild.answer(b"<a href=/b>b</a>")
-
+        times = self.begins()
         await self.open(robots=True)
         rules = b"User-agent: *\nCrawl-delay: 0.2\n"
-        server = await self.serve({"/robots.txt": lambda wild: wild.answer(rules), "/": page, "/b": page})
+        server = await self.serve({"/robots.txt": lambda wild: wild.answer(rules), "/": html("/b"), "/b": html()})
         await self.crawl(f"{server.url}/")
-        self.assertGreater(times[1] - times[0], 0.18)
+        self.assertEqual(server.requests, {"/robots.txt": 1, "/": 1, "/b": 1})
+        self.assertGreaterEqual(times[-1] - times[-2], 0.2 - 1e-6)
 
 
 def _due_s(retrying: dict[str, Any]) -> float:
