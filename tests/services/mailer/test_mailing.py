@@ -230,7 +230,7 @@ class MailingTests(MailCase):
 
     async def test_a_template_at_fault(self) -> None:
         """One that takes too long for all but the first fails the job, and who has not been tried stays queued."""
-        await self.open(patience_s=0.4, part=6)
+        await self.open(patience_s=1.5, part=6)
         for count, code in ((6, "content"), (9, "parts")):
             to = [f"p{number}@example.com" for number in range(1, count + 1)]
             job = await self.mail(to, text="{% if row > 1 %}" + ENDLESS + "{% endif %}x", state=State.FAILED)
