@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from msgd import errors
 from msgd.client.blocking import Client
 from tests.ports import free_port
-from tests.stories.deployment import Deployment, embedded, logs_on_failure
+from tests.stories.deployment import PATIENCE_S, Deployment, embedded, logs_on_failure
 from tests.stories.site import serve
 
 
@@ -38,7 +38,7 @@ class JobsTest(BlockingCase):
         params = {"url": site.url, "match": [{"regex": "EUR [0-9.]+"}], "delay": 0}
         with logs_on_failure(self.made), self.client() as msgd:
             job = msgd.submit("crawl", params, key="mine")
-            ended = msgd.wait(job["id"], timeout_s=60)
+            ended = msgd.wait(job["id"], timeout_s=PATIENCE_S)
             results = list(msgd.results(job["id"]))
             again = msgd.submit("crawl", params, key="mine")
             first = next(msgd.results(job["id"]))
@@ -63,7 +63,7 @@ class JobsTest(BlockingCase):
             msgd.wait(job, timeout_s=0.1)
         self.assertIn("still queued", str(raised.exception))
         msgd.cancel(job)
-        self.assertEqual(msgd.wait(job, timeout_s=60)["state"], "cancelled")
+        self.assertEqual(msgd.wait(job, timeout_s=PATIENCE_S)["state"], "cancelled")
 
     def test_refused(self) -> None:
         """What the server refuses is the error that it stands for, at once."""
@@ -84,7 +84,7 @@ class EventsTest(BlockingCase):
     def test_over_a_restart(self) -> None:
         """Every event comes once and in order, and every publication arrives once, although the server is killed."""
         count = 60
-        publisher, reader = self.client(), self.client()
+        publisher, reader = self.client(patience_s=PATIENCE_S), self.client()
 
         def publish() -> None:
             try:
@@ -99,13 +99,13 @@ class EventsTest(BlockingCase):
         seen: list[tuple[int, int]] = []
         with logs_on_failure(self.made):
             publishing.start()
-            events: Iterator[Any] = reader.events("room.*", since="0", patience_s=30)
+            events: Iterator[Any] = reader.events("room.*", since="0", patience_s=PATIENCE_S)
             for event in islice(events, count):
                 seen.append((event["seq"], event["data"]))
                 if event["seq"] in (10, 30):
                     self.made.kill("msgd")
                     self.made.start()
-            publishing.join(60)
+            publishing.join(PATIENCE_S)
         self.assertEqual(refused, [])
         self.assertEqual(seen, [(number + 1, number) for number in range(count)])
 

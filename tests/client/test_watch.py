@@ -220,6 +220,8 @@ class ReconnectTest(WatchCase):
             await world.scribe.record([world.event("room.a", data="x" * 4000) for _ in range(500)])
         watch = self.watch(line.url, "room.a", since="0")
         first = await self.next(watch)
+        while watch.ahead < AHEAD_BYTES:
+            await pause(0.01)
         before = -1
         while line.bytes > before:  # until it stands still
             before = line.bytes
