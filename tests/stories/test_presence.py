@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from msgd.notifier.presence.roster import DEBOUNCE_S, SETTLED_S
 from tests.notifier.socket import Client
 from tests.notifier.world import forget_timers
-from tests.stories.deployment import Deployment, another, distributed, logs_on_failure
+from tests.stories.deployment import Deployment, another, distributed, logs_on_failure, until
 
 RIGHTS = ("subscribe:room.*", "publish:room.*")
 BUSY_S = 5.0
@@ -114,10 +114,15 @@ class PresenceStory(TestCase):
         await self.call(one, "PUT", "/api/rooms/kitchen/members/cyd", sub="cyd")
         page = await self.call(one, "GET", "/api/rooms", sub="cyd")
         self.assertEqual([(each["name"], each["member"]) for each in page["rooms"]], [("kitchen", True)])
-        types = [event["type"] for event in await deferToThread(one.events, "room.kitchen")]
+        types = await deferToThread(until, lambda: self.types(one, 2), "they are recorded")
         self.assertEqual(types[:2], ["room.created", "room.left"])
         await self.call(other, "DELETE", "/api/rooms/kitchen")
         self.assertEqual(await deferToThread(one.events, "room.kitchen"), [])
+
+    def types(self, made: Deployment, least: int) -> list[str]:
+        """The types of the room's events, if there are as many by now."""
+        types = [event["type"] for event in made.events("room.kitchen")]
+        return types if len(types) >= least else []
 
     async def told_nothing(self, client: Client, since: int, sub: str) -> None:
         """Returns after the debounce, during which nobody was told that ``sub`` was away."""

@@ -17,6 +17,7 @@ from msgd.jobs.interface import State
 from msgd.services.messenger.counting import retry_after_s
 from msgd.services.messenger.webhooks.posting import ANSWER_BYTES
 from msgd.work.network import Reach
+from tests.ports import free_port
 from tests.services.messenger.webhooks.receiving import WebhookCase, reactor, status
 from tests.work.world import BEGIN_S
 
@@ -125,10 +126,7 @@ class HostileTest(WebhookCase):
     async def test_nobody_there(self) -> None:
         """A port that nobody listens on is tried again."""
         await self.open()
-        port: Any = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        number = port.getHost().port
-        await port.stopListening()
-        self.assertIn("refused", await self.problem(await self.send(f"http://127.0.0.1:{number}/")))
+        self.assertIn("refused", await self.problem(await self.send(f"http://127.0.0.1:{free_port()}/")))
 
     async def test_private_addresses(self) -> None:
         """What is not public is not dialled, however it is spelt, and the job fails at once."""
