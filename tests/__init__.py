@@ -4,8 +4,18 @@
 ``servers`` the real peers (RabbitMQ, PostgreSQL, Chromium), each started for the tests that need it.
 """
 
+import os
+
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("msgd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more about the machine than about the code. Each run has the same examples, so that one
+# that fails fails again; MSGD_TEST_EXAMPLES=10000 looks for others, so many for each property.
+_examples = int(os.environ.get("MSGD_TEST_EXAMPLES", "0"))
+settings.register_profile(
+    "msgd",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not _examples,
+    max_examples=_examples or 100,
+)
 settings.load_profile("msgd")
