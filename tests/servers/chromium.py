@@ -87,6 +87,7 @@ class Chromium:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self._thread.start()
         self._driver = await self._defer(lambda: Chrome(options=options, service=ChromeService(program)))
+        self._driver.set_script_timeout(PATIENCE_S)
         atexit.register(self._driver.quit)
         return self
 

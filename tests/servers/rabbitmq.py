@@ -34,7 +34,7 @@ INSTALL: Final = (
 )
 START_S: Final = 90.0
 STOP_S: Final = 30.0
-ORDER_S: Final = 30.0
+ORDER_S: Final = 120.0
 USER: Final = "msgd"
 
 _SCRIPT_FOLDERS: Final = ("/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")

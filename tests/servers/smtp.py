@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 90.0
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
