@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
@@ -16,12 +16,13 @@ from msgd.database import Transaction
 from msgd.errors import InvalidInput, Superseded, TooLarge
 from msgd.jobs.interface import Claim, Job, Jobs
 from msgd.messages import json
+from msgd.messages.batches import pack
 from msgd.messages.envelope import Message
-from msgd.messages.events import ENDS, PROGRESS, RETRYING, STARTED, TRANSIENT, Event, event_id
+from msgd.messages.events import ENDS, PROGRESS, RETRYING, STARTED, TRANSIENT, Event, event_ids
 from msgd.messages.limits import BODY_BYTES, ID_BYTES, TYPE_BYTES
 from msgd.messages.topics import check_topic, job_topic
 from msgd.messages.wire import event_to_message
-from msgd.work.emitter import Emitter
+from msgd.work.emitter import Emitter, all_safe
 from msgd.work.once import Once
 from msgd.work.progress import Progress
 
@@ -59,6 +60,13 @@ def _bounded(text: str, most: int, *, where: str) -> str:
     return text
 
 
+def _emitted(type_: str) -> str:
+    """The type, if a worker may emit it; raises InvalidInput."""
+    if type_ in OURS:
+        raise InvalidInput(f"a worker cannot emit {type_!r}: msgd does", where="type")
+    return _bounded(type_, TYPE_BYTES, where="type")
+
+
 class AttemptContext(Generic[P]):
     """Conforms to :class:`~msgd.work.interface.Context`. The slice begins when it is made."""
 
@@ -81,6 +89,7 @@ class AttemptContext(Generic[P]):
         self._clock = clock
         self._now_ms = now_ms
         self._topic = job_topic(job.id)
+        self._id_of = event_ids(job.id, claim.run)
         self._emitter = Emitter(broker, clock, self._topic)
         self._progress = Progress(broker, clock, now_ms, job, claim)
         self._deadline = clock.seconds() + slice_s
@@ -110,12 +119,19 @@ class AttemptContext(Generic[P]):
 
     def emit(self, type_: str, data: Any, *, key: str = "") -> Deferred[None]:
         try:
-            if type_ in OURS:
-                raise InvalidInput(f"a worker cannot emit {type_!r}: msgd does", where="type")
-            type_ = _bounded(type_, TYPE_BYTES, where="type")
-            return self._emitter.emit(self._message(type_, encode(data, where=type_), key))
+            return self._emitter.emit(self._message(_emitted(type_), encode(data, where=type_), key))
         except InvalidInput as error:
             return fail(error)
+
+    def emit_all(self, events: Iterable[tuple[str, Any, str]]) -> Deferred[None]:
+        try:
+            time_ms = self._now_ms()
+            made = [
+                self._event(_emitted(type_), encode(data, where=type_), key, time_ms) for type_, data, key in events
+            ]
+        except InvalidInput as error:
+            return fail(error)
+        return all_safe([self._emitter.emit(message) for message in pack(made)])
 
     def publish(self, topic: str, type_: str, data: Any, *, id_: str) -> Deferred[None]:
         try:
@@ -168,14 +184,16 @@ class AttemptContext(Generic[P]):
             self._timer.cancel()
 
     def _message(self, type_: str, data: bytes, key: str) -> Message:
-        event = Event(
+        return event_to_message(self._event(type_, data, key, self._now_ms()))
+
+    def _event(self, type_: str, data: bytes, key: str, time_ms: int) -> Event:
+        return Event(
             topic=self._topic,
             type=type_,
-            id=event_id(self.job.id, self._claim.run, type_, key),
+            id=self._id_of(type_, key),
             source=self.job.type,
-            time_ms=self._now_ms(),
+            time_ms=time_ms,
             data=data,
             run=self._claim.run,
             token=self._claim.token,
         )
-        return event_to_message(event)

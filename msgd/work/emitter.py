@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -172,6 +173,17 @@ class Emitter:
         self._broken = False
         self._unsent = deque(emission for emission in self._line if not emission.safe)
         self._send()
+
+
+def all_safe(emitted: Sequence[Deferred[None]]) -> Deferred[None]:
+    """Fires when all of them have; fails with the error of the first that fails."""
+    if len(emitted) == 1:
+        return emitted[0]
+    return gatherResults(emitted, consumeErrors=True).addCallbacks(lambda _: None, _first)
+
+
+def _first(failure: Failure) -> Failure:
+    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
 
 
 def _unheard(_: Failure) -> None:

@@ -9,7 +9,7 @@ When ``context.slice_over`` turns true (20 s by default, or the process is to st
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -123,6 +123,10 @@ class Context(Protocol[P_co]):
         Many may be under way at once; they keep their order. Waits out a lost broker. Raises Superseded when the
         claim was lost meanwhile.
         """
+
+    def emit_all(self, events: Iterable[tuple[str, Any, str]]) -> Deferred[None]:
+        """Publish several events, type, data and key of each, as :meth:`emit` does, and in this order; fires when all
+        are safe. They share messages, which costs a fraction of one each."""
 
     def publish(self, topic: str, type_: str, data: Any, *, id_: str) -> Deferred[None]:
         """Publish an event on any topic but those of jobs; fires when it is safe, in one order with what is emitted.

@@ -95,6 +95,49 @@ class PerformingContract(WorkerBase):
         assert failed.error is not None
         self.assertEqual(failed.error.code, "invalid")
 
+    async def test_emit_all(self) -> None:
+        """Events that are emitted together come in their order, among those emitted before and after, each under the id
+        that it has alone; a repeat of the step adds nothing."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            await context.emit_all([])
+            for _ in range(2):
+                context.emit("result", 0, key="0")
+                await context.emit_all([("result", {"n": number}, str(number)) for number in range(1, 250)])
+            context.emit("result", 250, key="250")
+            return Done()
+
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count", {"upto": 3})
+        await world.ended(id_)
+        results = [event for event in world.of(id_) if event.type == "result"]
+        ids = [event_id(id_, 1, "result", str(number)) for number in range(251)]
+        self.assertEqual([event.id for event in results], [*ids[:250], *ids])
+        self.assertEqual([event.data for event in results[248:251]], [b'{"n":248}', b'{"n":249}', b"0"])
+        self.assertEqual({(event.run, event.source) for event in results}, {(1, "count")})
+
+    async def test_emit_all_of_what_cannot_be(self) -> None:
+        """If one of several events cannot be, none is emitted."""
+
+        @job("count", Count)
+        async def count(context: Context[Count]) -> Outcome:
+            for wrong in (("done", 1, ""), ("a\0b", 1, ""), ("result", object(), "")):
+                try:
+                    await context.emit_all([("result", 1, "1"), wrong])
+                except InvalidInput as error:
+                    refused.append(error.where)
+            return Done()
+
+        refused: list[str] = []
+        world = await self.opened()
+        await world.runner(count)
+        id_ = await world.submit("count")
+        await world.ended(id_)
+        self.assertEqual(refused, ["type", "type", "result"])
+        self.assertEqual(world.types(id_), ["started", "done"])
+
     async def test_publish(self) -> None:
         """A worker publishes on other topics too: from its type, under an id of its choice, without run and token, and
         in one order with what it emits."""

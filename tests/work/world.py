@@ -25,7 +25,7 @@ from msgd.jobs.sql import SqlJobs
 from msgd.messages import json
 from msgd.messages.events import Event, Recorded
 from msgd.messages.topics import job_topic
-from msgd.messages.wire import message_to_event
+from msgd.services.recorder.sorting import Given, read
 from msgd.work import Worker
 from msgd.work.attempt import Limits
 from msgd.work.runner import Runner
@@ -118,15 +118,18 @@ class World:
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def _happened(self, delivery: Delivery) -> None:
-        event = message_to_event(delivery.key, delivery.message, now_ms=0, new_id="")
+        item = read(delivery, now_ms=0, new_id=lambda _: "")
+        assert isinstance(item, Given), item
         delivery.ack()
-        self.events.append(event)
-        self._unrecorded.append(Recorded(event, len(self.events), len(self.events)))
+        for event in item.events:
+            self.events.append(event)
+            self._unrecorded.append(Recorded(event, len(self.events), len(self.events)))
         if self._recording is None:
             self._recording = Deferred.fromCoroutine(self._record())
-        for entry in [entry for entry in self._awaited if entry[0](event)]:
-            self._awaited.remove(entry)
-            entry[1].callback(event)
+        for event in item.events:
+            for entry in [entry for entry in self._awaited if entry[0](event)]:
+                self._awaited.remove(entry)
+                entry[1].callback(event)
 
     async def _record(self) -> None:
         while self._unrecorded:

@@ -1,11 +1,10 @@
-"""Tells what came of mails: an event each, several on their way together."""
+"""Tells what came of mails: an event each, several in one message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from msgd.clock import Clock
@@ -53,50 +52,12 @@ class Telling:
         self._waiting = False
         self._next_s = self._clock.seconds() + GATHER_S
         gathered, self._gathered = self._gathered, []
-        _Batch(
-            [ended for _, ended in gathered],
-            [self._emitted(row, ended) for row, ended in gathered],
-            self._told,
-            self._failed,
-        )
-
-    def _emitted(self, row: Row, ended: Ended) -> Deferred[None]:
-        data = {
-            "row": row.row,
-            "email": row.email,
-            "attempt": ended.attempt,
-            "code": ended.code,
-            "reply": ended.reply,
-        }
-        return self._context.emit(ended.state.value, data, key=f"[{row.row},{ended.attempt}]")
+        ended = [ended for _, ended in gathered]
+        safe = self._context.emit_all([_event(row, ended) for row, ended in gathered])
+        safe.addCallbacks(lambda _: self._told(ended), lambda failure: self._failed(failure, len(ended)))
 
 
-class _Batch:
-    """Events that were emitted together: waits for the last confirm."""
-
-    def __init__(
-        self,
-        ended: Sequence[Ended],
-        emitted: Sequence[Deferred[None]],
-        told: Callable[[Sequence[Ended]], None],
-        failed: Callable[[Failure, int], None],
-    ) -> None:
-        self._ended = ended
-        self._told = told
-        self._failed = failed
-        self._left = len(emitted)
-        self._failure: Failure | None = None
-        for one in emitted:
-            one.addCallbacks(self._one_is_safe, self._one_failed)
-
-    def _one_is_safe(self, _: None) -> None:
-        self._left -= 1
-        if not self._left:
-            if self._failure is None:
-                self._told(self._ended)
-            else:
-                self._failed(self._failure, len(self._ended))
-
-    def _one_failed(self, failure: Failure) -> None:
-        self._failure = failure
-        self._one_is_safe(None)
+def _event(row: Row, ended: Ended) -> tuple[str, Any, str]:
+    """Type, data and key."""
+    data = {"row": row.row, "email": row.email, "attempt": ended.attempt, "code": ended.code, "reply": ended.reply}
+    return ended.state.value, data, f"[{row.row},{ended.attempt}]"

@@ -35,15 +35,18 @@ class Intake:
         return min((line[0][0] for line in self._lines.values() if line), default=None)
 
     def take(self) -> list[Item]:
-        """The next batch: one of each queue in turn, while there are any, up to BATCH and BATCH_BYTES."""
+        """The next batch: one of each queue in turn, while there are any, up to BATCH events and BATCH_BYTES."""
         batch: list[Item] = []
-        size = 0
+        count = size = 0
         lines = deque(line for line in self._lines.values() if line)
-        while lines and len(batch) < BATCH and size < BATCH_BYTES:
+        while lines and count < BATCH and size < BATCH_BYTES:
             line = lines.popleft()
+            if batch and count + len(line[0][1].events) > BATCH:
+                continue
             _, item = line.popleft()
             if item.delivery.current:
                 batch.append(item)
+                count += len(item.events) or 1
                 size += len(item.delivery.message.body)
             if line:
                 lines.append(line)

@@ -20,13 +20,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from msgd.broker.interface import Broker, Consumer, Delivery
-from msgd.broker.topology import JOB_EVENTS_QUEUE, TALK_QUEUE
+from msgd.broker.topology import DEAD, JOB_EVENTS_QUEUE, TALK_QUEUE
 from msgd.clock import Clock
 from msgd.errors import InvalidInput, LeaseLost, Unavailable
 from msgd.jobs.interface import Jobs, Reply
 from msgd.journal.interface import Appended, Journal, Lease
-from msgd.messages.events import Recorded
+from msgd.messages.dead_letters import dead_letter
+from msgd.messages.events import Event, Recorded
 from msgd.messages.ids import IdMaker
+from msgd.messages.wire import event_to_message
 from msgd.services.recorder import live
 from msgd.services.recorder.bell import Bell
 from msgd.services.recorder.figures import Figures
@@ -46,12 +48,16 @@ IDLE_S: Final = 2.0
 QUEUES: Final = (TALK_QUEUE, JOB_EVENTS_QUEUE)
 
 
+_Told = tuple[Given, Event]
+"""An event, and what it came in."""
+
+
 class _Stored(Struct):
     """What came of the events of one batch."""
 
     recorded: list[Recorded]
     replies: list[Reply]
-    refused: list[Refused]
+    refused: list[tuple[_Told, str]]  # and why
 
 
 class Recording:
@@ -154,31 +160,37 @@ class Recording:
     async def _record(self, batch: list[Item]) -> None:
         """One batch, from the queues to the acknowledgement."""
         self._in_hand = batch
-        given = [item for item in batch if isinstance(item, Given)]
-        shown = self._poster.show(live.transient(self._epoch, [one.event for one in given if one.event.transient]))
-        stored = await self._store([one for one in given if not one.event.transient])
-        stored.refused.extend(item for item in batch if isinstance(item, Refused))
-        self._count(batch, given, stored)
+        told = [(item, event) for item in batch if isinstance(item, Given) for event in item.events]
+        transient = [event for _, event in told if event.transient]
+        refused = [item for item in batch if isinstance(item, Refused)]
+        shown = self._poster.show(live.transient(self._epoch, transient))
+        stored = await self._store([one for one in told if not one[1].transient] if transient else told)
+        self._count(len(told) + len(refused), len(transient), stored, len(refused))
         await self._push(stored)
         await shown
-        for refused in stored.refused:
-            await self._refuse(refused)
+        for (given, event), reason in stored.refused:
+            if len(given.events) == 1:
+                refused.append(Refused(given.delivery, reason))
+            else:
+                await self._bury(given.delivery, event, reason)
+        for one in refused:
+            await self._refuse(one)
         for item in self._in_hand:
             item.delivery.ack()
         self._in_hand = []
 
-    async def _store(self, given: Sequence[Given]) -> _Stored:
+    async def _store(self, told: Sequence[_Told]) -> _Stored:
         """Append the events; if the database refuses one, the halves, until that one stands alone."""
-        if not given:
+        if not told:
             return _Stored([], [], [])
         try:
-            appended = await self._append(given)
+            appended = await self._append([event for _, event in told])
         except InvalidInput as error:
-            if len(given) == 1:
-                return _Stored([], [], [Refused(given[0].delivery, error.reason)])
-            middle = len(given) // 2
-            first = await self._store(given[:middle])
-            second = await self._store(given[middle:])
+            if len(told) == 1:
+                return _Stored([], [], [(told[0], error.reason)])
+            middle = len(told) // 2
+            first = await self._store(told[:middle])
+            second = await self._store(told[middle:])
             return _Stored(
                 first.recorded + second.recorded, first.replies + second.replies, first.refused + second.refused
             )
@@ -186,11 +198,11 @@ class Recording:
         self._figures.stale += len(appended.stale)
         return _Stored(list(appended.recorded), list(appended.within or ()), [])
 
-    async def _append(self, given: Sequence[Given]) -> Appended[Sequence[Reply]]:
+    async def _append(self, events: Sequence[Event]) -> Appended[Sequence[Reply]]:
         lived = self._lived
         appended = await self._journal.append(
             self._lease,
-            [one.event for one in given],
+            events,
             live_pos=lived,
             within=lambda transaction, given, recorded: self._jobs.record(transaction, recorded, given),
         )
@@ -219,12 +231,19 @@ class Recording:
         await refused.delivery.dead(refused.reason)
         self._in_hand = [item for item in self._in_hand if item.delivery is not refused.delivery]
 
-    def _count(self, batch: Sequence[Item], given: Sequence[Given], stored: _Stored) -> None:
+    async def _bury(self, delivery: Delivery, event: Event, reason: str) -> None:
+        """Make one event of a batch dead; the others of its delivery are stored, and it is acknowledged with them."""
+        _log.info("an event of a batch in {queue} is made dead: {why}", queue=delivery.queue, why=reason)
+        message = event_to_message(event)
+        letter = dead_letter(message, reason=reason, queue=delivery.queue, exchange=delivery.exchange, key=delivery.key)
+        await self._broker.publish(DEAD, delivery.key, letter)
+
+    def _count(self, events: int, transient: int, stored: _Stored, refused: int) -> None:
         self._figures.batches += 1
-        self._figures.last_batch = len(batch)
+        self._figures.last_batch = events
         self._figures.recorded += len(stored.recorded)
-        self._figures.transient += sum(one.event.transient for one in given)
-        self._figures.dead += len(stored.refused)
+        self._figures.transient += transient
+        self._figures.dead += len(stored.refused) + refused
         self._figures.replies += len(stored.replies)
 
     # -- trouble and takeover -----------------------------------------------------------------------------------------

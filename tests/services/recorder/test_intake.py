@@ -9,10 +9,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.messages.envelope import Message
+from msgd.messages.events import Event
 from msgd.services.recorder.intake import BATCH, BATCH_BYTES, Intake
-from msgd.services.recorder.sorting import Item, Refused
+from msgd.services.recorder.sorting import Given, Item, Refused
 
 QUEUES = ("talk", "jobs")
+
+event = Event(topic="job.j", type="sent", id="1", source="mail", time_ms=0)
 
 
 class Letter(Struct, eq=False):
@@ -47,6 +50,15 @@ class IntakeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.intake = Intake(QUEUES)
         self.count = 0
+
+    def test_events_count(self) -> None:
+        """A delivery of several events counts as so many, and is never divided."""
+        for number in range(3):
+            letter = Letter("jobs", number)
+            self.intake.add(Given(letter, (event,) * (BATCH // 2)), 0.0)
+        self.assertEqual(named(self.intake.take()), [("jobs", 0), ("jobs", 1)])
+        self.add("talk", 0)
+        self.assertEqual(named(self.intake.take()), [("talk", 0), ("jobs", 2)])
 
     def add(self, queue: str, number: int, **fields: object) -> Letter:
         letter = Letter(queue, number, **fields)  # type: ignore[arg-type]

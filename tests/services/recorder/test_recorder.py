@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from msgd.broker.amqp import AmqpBroker
 from msgd.broker.embedded import EmbeddedBroker
 from msgd.broker.interface import Broker
-from msgd.broker.topology import DEAD_QUEUE, JOB_EVENTS_QUEUE, JOBS, TALK_QUEUE
+from msgd.broker.topology import DEAD_QUEUE, EVENTS, JOB_EVENTS_QUEUE, JOBS, TALK_QUEUE
 from msgd.clock import sleep
 from msgd.errors import DatabaseUnavailable, NotFound
 from msgd.jobs.interface import State, Submission
@@ -22,6 +22,7 @@ from msgd.jobs.outbox import Publisher
 from msgd.jobs.outbox_sql import SqlOutbox
 from msgd.journal.interface import Retention
 from msgd.journal.sql import SQLJournal
+from msgd.messages.batches import pack
 from msgd.messages.envelope import Message
 from msgd.messages.limits import BODY_BYTES
 from msgd.messages.topics import bucket
@@ -168,6 +169,29 @@ class RecorderCases(_TestCase):
             reasons, {"1": "not-json", "2": "invalid", "3": "invalid-topic", "4": "too-large", "5": "invalid"}
         )
         self.assertEqual({letter.queue for letter in letters.values()}, {TALK_QUEUE})
+        self.assertTrue(await world.depths_are_zero(*QUEUES, DEAD_QUEUE))
+
+    async def test_batches(self) -> None:
+        """Events that came in one message are numbered and pushed in their order, one that is known is dropped, and one
+        that the journal refuses becomes a dead letter by itself; the message is acknowledged."""
+        world = await self.world()
+        told = [event("job.j", str(number), token=1, data=b'{"at": %d }' % number) for number in range(4)]
+        told[2] = event("job.j", "2", token=1, type="a\0b")
+        await world.publish(told[1])
+        for message in pack(told):
+            await world.broker.publish(EVENTS, "job.j", message)
+        await world.publish(event("job.j", "last", token=1))
+        recorder = await world.begin()
+        await world.listener.until_pos(4)
+        found = await world.history()
+        self.assertEqual([(one.event.id, one.seq) for one in found], [("1", 1), ("0", 2), ("3", 3), ("last", 4)])
+        self.assertEqual([one.event.data for one in found[:3]], [told[1].data, told[0].data, told[3].data])
+        while not (letters := await world.jobs.dead_letters()):
+            await sleep(clock, 0.01)
+        await recorder.stop()
+        [letter] = letters
+        self.assertEqual((letter.message.message_id, letter.message.type, letter.key), ("2", "a\0b", "job.j"))
+        self.assertEqual(letter.queue, JOB_EVENTS_QUEUE)
         self.assertTrue(await world.depths_are_zero(*QUEUES, DEAD_QUEUE))
 
     async def test_replies(self) -> None:
