@@ -7,7 +7,7 @@ from typing import Any
 from selenium.webdriver.common.keys import Keys
 
 from tests.notifier.pages import PagesCase
-from tests.notifier.world import World
+from tests.notifier.world import World, pause
 from tests.servers.chromium import Chromium
 
 TEXTS = ".talk-text"
@@ -189,11 +189,8 @@ class RoomsTest(PagesCase):
     # -- the journal ---------------------------------------------------------------------------------------------------
 
     async def until_kept(self, world: World, number: int) -> None:
-        """Wait until a topic has so many events: a long-poll of somebody else."""
-        seen = 0
-        cursor = "0"
-        while seen < number:
-            path = f"/api/topics/room.kitchen/events?since={cursor}&wait=10"
-            _, page, _ = await world.call("GET", path)
-            seen += len(page["events"])
-            cursor = page["cursor"]
+        """Wait until the room has so many events, and the notifier was told of them or not. It cannot be asked: what
+        it was not told of is not there to it."""
+        while len((await world.journal.read(["room.kitchen"], after=0, limit=number)).events) < number:
+            await pause(0.01)
+        await world.scribe.settled()

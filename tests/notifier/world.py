@@ -90,6 +90,10 @@ class Scribe:
         """Listen no more; returns when what was begun is recorded and told."""
         while self._consumers:
             await self._consumers.pop().stop()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Returns when what has begun is recorded and told."""
         await self._order.run(lambda: None)
 
     async def record(self, events: Sequence[Event]) -> Sequence[Recorded]:
@@ -246,7 +250,7 @@ class World:
 class WorldCase(TestCase):
     """A test with a world of its own."""
 
-    timeout = 120
+    timeout = 300
 
     async def world(
         self,
