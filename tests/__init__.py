@@ -7,6 +7,10 @@
 import os
 
 from hypothesis import HealthCheck, settings
+from twisted.trial import util
+
+util.DEFAULT_TIMEOUT_DURATION = 300.0
+"""Of a test that hangs; two minutes, trial's own, may be what one takes on a busy machine."""
 
 # How long an example takes says more about the machine than about the code. Each run has the same examples, so that one
 # that fails fails again; MSGD_TEST_EXAMPLES=10000 looks for others, so many for each property.

@@ -26,7 +26,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze, which needs no running systemd for files."""
     if shutil.which("systemd-analyze") is None:
         raise AssertionError(INSTALL)
-    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=180)
 
 
 def settings(path: Path) -> list[tuple[str, str]]:

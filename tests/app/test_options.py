@@ -73,7 +73,7 @@ class OptionsTest(SynchronousTestCase):
         done = subprocess.run(
             [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=", "crawler"],
             cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": os.defpath}, capture_output=True, text=True,
-            timeout=60, check=False,
+            timeout=180, check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
         self.assertIn("this daemon alone cannot use the embedded broker", said)

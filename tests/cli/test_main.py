@@ -71,7 +71,7 @@ class HelpTest(CommandCase):
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=60,
+                timeout=180,
             )
             self.assertEqual(done.stderr, "[]\n")
 

@@ -86,7 +86,7 @@ def ack(delivery: Delivery) -> None:
 class BrokerBase(_Base):
     """What all parts of the suite begin with. Implementations provide :meth:`make_broker`."""
 
-    timeout = 120
+    timeout = 300
 
     def make_broker(self) -> Broker:
         """A broker, not started, over this test's own store of messages; at most one is running at a time."""

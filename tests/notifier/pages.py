@@ -26,7 +26,7 @@ window.setTimeout = (work, ms, ...given) => begin(work, ms === SHOWN_MS ? 2 ** 3
 class PagesCase(WorldCase):
     """A test of pages."""
 
-    timeout = 300
+    timeout = 600
 
     async def recording(self) -> World:
         """A world in which whatever is published is journaled."""

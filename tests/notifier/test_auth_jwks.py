@@ -78,7 +78,7 @@ class Later:
 class JwksCase(TestCase):
     """A test with a provider on a loopback port."""
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         self.provider = Provider()

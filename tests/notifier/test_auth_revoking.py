@@ -174,7 +174,7 @@ class RevokeCase(WorldCase):
 class StoreTest(WorldCase):
     """The table."""
 
-    timeout = 120
+    timeout = 300
 
     async def test_both_databases(self) -> None:
         """What is added is read, by whoever has an older state too; renewed, outlived and lifted it is noticed."""
@@ -337,7 +337,7 @@ class DisconnectTest(RevokeCase):
 class RabbitTest(RevokeCase):
     """The same over RabbitMQ."""
 
-    timeout = 120
+    timeout = 300
 
     async def test_rabbitmq(self) -> None:
         """Two notifiers with a connection each."""

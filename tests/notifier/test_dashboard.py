@@ -60,7 +60,7 @@ class Crawl:
 class DashboardTest(WorldCase):
     """What a user does and sees."""
 
-    timeout = 120
+    timeout = 600
 
     async def begin(self) -> tuple[World, Chromium]:
         """A world whose ends of jobs are journaled, and a browser that is signed in."""

@@ -37,7 +37,7 @@ class Accepted(Protocol):
 class DirectTest(TestCase):
     """One connection, whose other side is a plain blocking socket."""
 
-    timeout = 120
+    timeout = 300
 
     async def pair(self) -> tuple[Accepted, socket.socket]:
         factory: Any = Factory.forProtocol(Accepted)

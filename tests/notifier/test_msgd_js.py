@@ -22,7 +22,7 @@ from tests.servers.chromium import browser
 class ClientTest(WorldCase):
     """One page, one connection."""
 
-    timeout = 120
+    timeout = 600
 
     async def page(self, world: World, **options: Any) -> Page:
         """A page with a connection; of ann, who may do everything, unless a token is given."""

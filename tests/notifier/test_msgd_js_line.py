@@ -19,7 +19,7 @@ from tests.stories.deployment import ALL_IN_ONE, Deployment, until
 class LineTest(TestCase):
     """What becomes of a connection."""
 
-    timeout = 180
+    timeout = 600
 
     async def begin(self, *blocked: str) -> tuple[Deployment, Gate, Page]:
         """A server that runs, a gate before it that blocks, and a page that has no connection yet."""

@@ -14,7 +14,7 @@ from tests.servers import rabbitmq
 class CutTest(PresenceCase):
     """Connections to the broker that are lost."""
 
-    timeout = 120
+    timeout = 300
 
     async def test_changes_over_a_cut(self) -> None:
         """Nobody is gone because the connection is; who comes or goes meanwhile is seen as soon as it is back."""

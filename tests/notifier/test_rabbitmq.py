@@ -14,7 +14,7 @@ from tests.servers import rabbitmq
 class CutTest(WorldCase):
     """Connections to the broker that are lost."""
 
-    timeout = 120
+    timeout = 300
 
     async def test_events_over_a_cut(self) -> None:
         """What happens while the connection is gone is shown as soon as it is back, and once; what follows is live."""

@@ -20,5 +20,5 @@ class NginxTest(SynchronousTestCase):
         made.start()
         nginx = front(self, free_port(), [free_port(), made.port])
         for _ in range(4):
-            with urllib.request.urlopen(f"{nginx.url}/healthz", timeout=10) as answer:
+            with urllib.request.urlopen(f"{nginx.url}/healthz", timeout=60) as answer:
                 self.assertEqual(answer.status, 200)

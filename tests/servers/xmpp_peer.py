@@ -134,7 +134,7 @@ class Peer:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
 
-    def until(self, condition: Callable[[dict[str, Any]], object], *, seconds: float = 60.0) -> dict[str, Any]:
+    def until(self, condition: Callable[[dict[str, Any]], object], *, seconds: float = 180.0) -> dict[str, Any]:
         """The first of what it said that fulfils the condition. Blocks."""
         with self.changed:
             assert self.changed.wait_for(lambda: any(map(condition, self.said)), seconds), self.said

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.stories.deployment import Deployment, embedded, logs_on_failure
+from tests.stories.deployment import PATIENCE_S, Deployment, embedded, logs_on_failure
 from tests.stories.site import serve
 
 MIB = 1024 * 1024
@@ -126,7 +126,7 @@ class BadInputTests(SynchronousTestCase):
         line = made.config.read_text().split("\n").index("concurency = 3") + 1
         daemon = subprocess.run(
             [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "msgd", "-c", made.config],
-            capture_output=True, text=True, cwd=made.folder, timeout=60, check=False,
+            capture_output=True, text=True, cwd=made.folder, timeout=PATIENCE_S, check=False,
             env={"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         for done in (daemon, made.command("check")):

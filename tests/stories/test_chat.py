@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from msgd.client.blocking import Client
 from tests.servers.chromium import browser
 from tests.stories.dashboard import Dashboard
-from tests.stories.deployment import logs_on_failure
+from tests.stories.deployment import PATIENCE_S, logs_on_failure
 from tests.stories.pair import Pair, Poller
 
 TEXTS: Final = ".talk-message p.talk-text"
@@ -26,13 +26,13 @@ async def say(dashboard: Dashboard, text: str) -> None:
 
 async def hears(dashboard: Dashboard, texts: list[str]) -> None:
     """Wait until these are the messages in view, the oldest first."""
-    await dashboard.browser.wait_for_texts(TEXTS, lambda seen: list(seen) == texts, seconds=60)
+    await dashboard.browser.wait_for_texts(TEXTS, lambda seen: list(seen) == texts, seconds=PATIENCE_S)
 
 
 class ChatTest(TestCase):
     """Two browsers and a client that can only poll, behind nginx."""
 
-    timeout = 300
+    timeout = 900
 
     async def test_everybody_sees_the_same(self) -> None:
         """A room is made over the same port, people join, see who is there and who types, and read the history; a

@@ -24,7 +24,7 @@ SHOTS = os.environ.get("MSGD_TEST_SHOTS", "")
 class MailPageTests(TestCase):
     """A user writes a newsletter."""
 
-    timeout = 180
+    timeout = 600
 
     async def shot(self, dashboard: Dashboard, name: str) -> None:
         if SHOTS:

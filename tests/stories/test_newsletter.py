@@ -55,7 +55,7 @@ class NewsletterTests(SynchronousTestCase):
         request = urllib.request.Request(f"{made.url}/api/uploads?name=list.csv", data=content, method="POST")
         request.add_header("Authorization", f"Bearer {made.token()}")
         request.add_header("Content-Type", "application/octet-stream")
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=180) as answer:
             return str(json.load(answer)["id"])
 
     def ended(self, made: Deployment, job: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ async def notified(chromium: Chromium, url: str) -> list[str]:
 class NotificationsTest(TestCase):
     """Two browsers and a client that can only poll, behind nginx."""
 
-    timeout = 300
+    timeout = 600
 
     async def test_nobody_misses_anything(self) -> None:
         """Toasts for who may see them, nothing for others; a kill -9 of the broker and of either notifier loses nothing

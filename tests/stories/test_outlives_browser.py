@@ -51,7 +51,7 @@ def shown(text: str, characters: int) -> str:
 class OutlivesBrowserTests(TestCase):
     """What the first user of the first story does, in Chromium, with real daemons."""
 
-    timeout = 240
+    timeout = 600
 
     async def open(self, made: Deployment, token: str) -> Dashboard:
         """A user at a machine that has never seen msgd."""

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.servers import s3
 from tests.servers.chromium import Chromium, browser
 from tests.services.thumbnailer import pictures
-from tests.stories.deployment import Deployment, distributed, embedded, logs_on_failure, until
+from tests.stories.deployment import PATIENCE_S, Deployment, distributed, embedded, logs_on_failure, until
 
 reactor: Any = _reactor
 
@@ -45,7 +45,7 @@ BAD: Final = {
 class PicturesTest(TestCase):
     """What a user of the page sees, in Chromium, with real daemons."""
 
-    timeout = 240
+    timeout = 600
 
     def files(self, contents: dict[str, bytes]) -> Sequence[str]:
         folder = Path(self.mktemp()).absolute()
@@ -72,7 +72,7 @@ class PicturesTest(TestCase):
         """Choose files, as in the browser's dialog."""
         await chromium.run(lambda driver: driver.find_element("css selector", "#files").send_keys("\n".join(paths)))
 
-    async def cards(self, chromium: Chromium, wanted: dict[str, str], *, seconds: float = 60) -> dict[str, Any]:
+    async def cards(self, chromium: Chromium, wanted: dict[str, str]) -> dict[str, Any]:
         """The cards by name, once each has the state that is wanted."""
         found: dict[str, Any] = {}
 
@@ -82,7 +82,7 @@ class PicturesTest(TestCase):
             shown = {name: state for name, (state, width, _) in found.items() if state != "shown" or width}
             return shown == wanted
 
-        await chromium.wait(look, f"the cards {wanted}", seconds=seconds)
+        await chromium.wait(look, f"the cards {wanted}", seconds=PATIENCE_S)
         return found
 
     async def story(self, made: Deployment, thumbnailer: str) -> None:

@@ -26,7 +26,7 @@ CLOSED_S = 1.0
 class PresenceStory(TestCase):
     """Ann at one notifier, the others at another."""
 
-    timeout = 240
+    timeout = 600
 
     def setUp(self) -> None:
         self.tokens: dict[str, str] = {}

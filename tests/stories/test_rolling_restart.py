@@ -155,7 +155,7 @@ class _Port:
 
 
 class RollingRestartTest(TestCase):
-    timeout = 240
+    timeout = 600
 
     async def test_rolling_restart(self) -> None:
         """Two notifiers are restarted in turn with SIGTERM while events are published: each client, on whichever

@@ -18,7 +18,7 @@ KEPT = ("row|publish",)
 class UploadKillPointTests(SynchronousTestCase):
     """At every point: the process dies there, is started again, and no upload waits for pictures for ever."""
 
-    timeout = 120
+    timeout = 300
 
     def test_every_point(self) -> None:
         """On the embedded defaults."""

@@ -43,7 +43,7 @@ class RetryDelayTest(SynchronousTestCase):
 class Case(TestCase):
     """A broker and what it logs."""
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         self.troubles: list[str] = []

@@ -55,7 +55,7 @@ class ArgumentsTest(SynchronousTestCase):
 class DeclareTest(TestCase):
     """On the shared node."""
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         self.vhost = rabbitmq.fresh_vhost(self)

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).parents[3]
 
 
 class KilledTests(TestCase):
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp()).absolute() / "broker.sqlite3"

@@ -38,7 +38,7 @@ SENDER = "The News <news@sender.example>"
 class MailCase(TestCase):
     """A world with a mailer and an SMTP server in it."""
 
-    timeout = 120
+    timeout = 300
 
     async def open(
         self,

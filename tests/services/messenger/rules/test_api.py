@@ -19,7 +19,7 @@ ADMIN = token("root", "admin:#")
 class ApiTest(TestCase):
     """Rules over HTTP."""
 
-    timeout = 120
+    timeout = 300
 
     async def opened(self) -> RulesWorld:
         world = RulesWorld()

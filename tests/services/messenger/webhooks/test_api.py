@@ -21,7 +21,7 @@ URL = "https://example.com/hook"
 class ApiTest(TestCase):
     """Endpoints over HTTP."""
 
-    timeout = 120
+    timeout = 300
 
     async def opened(self) -> World:
         world = WebhookWorld()
