@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from msgd.cli.exits import DONE
-from msgd.cli.output import briefly, out, pairs, plain, print_json, say, state, table, value, when
+from msgd.cli.output import briefly, job_state, next_try, out, pairs, plain, print_json, say, state, table, value, when
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 
@@ -53,7 +53,7 @@ def list_(server: Server, state_: str | None, type_: str | None, parent: str | N
                 (
                     job["id"],
                     plain(job["type"]),
-                    state(job["state"]),
+                    job_state(job),
                     briefly(job["created"]),
                     _progress(job),
                     _about(job),
@@ -75,9 +75,10 @@ def _progress(job: Mapping[str, Any]) -> str:
 
 
 def _about(job: Mapping[str, Any]) -> str:
-    """Why it failed, or what was asked."""
+    """Why it failed, or is tried again and when; or what was asked."""
     if job["error"]:
-        return f"[red]{plain(job['error']['message'])[:ABOUT_CHARACTERS]}[/red]"
+        again = f"{next_try(job)}, after: " if next_try(job) else ""
+        return f"{again}[red]{plain(job['error']['message'])[:ABOUT_CHARACTERS]}[/red]"
     params = job["params"] if isinstance(job["params"], dict) else {}
     about = "  ".join(str(one) if name == "url" else f"{name}={_brief(one)}" for name, one in params.items() if one)
     return plain(about[:ABOUT_CHARACTERS])
@@ -103,15 +104,16 @@ def show(server: Server, job: str, as_json: bool) -> None:
         if as_json:
             print_json(found)
         else:
-            pairs([(name, _shown(name, one)) for name, one in found.items() if one])
+            pairs([(name, _shown(name, found)) for name, one in found.items() if one])
         return DONE
 
     run(command)
 
 
-def _shown(name: str, given: Any) -> str:
+def _shown(name: str, job: Mapping[str, Any]) -> str:
+    given = job[name]
     if name == "state":
-        return state(given)
+        return ", ".join(filter(None, (job_state(job), next_try(job))))
     if name == "error":
         return f"[red]{plain(given['message'])}[/red] ({plain(given['code'])})"
     return plain(when(given) if name in TIMES else value(given))

@@ -64,6 +64,17 @@ def state(name: str) -> str:
     return f"[{style}]{name}[/{style}]" if style else plain(name)
 
 
+def job_state(job: Mapping[str, Any]) -> str:
+    """The state of a job; one that waits for its next try is queued for msgd only."""
+    return "[yellow]retrying[/yellow]" if job["state"] == "queued" and job["attempt"] else state(job["state"])
+
+
+def next_try(job: Mapping[str, Any]) -> str:
+    """``next try at …``, of a job that waits for it."""
+    waits = job["state"] == "queued" and job["attempt"] and job["not_before"]
+    return f"next try at {when(job['not_before'])}" if waits else ""
+
+
 def when(time: str) -> str:
     """The API's RFC 3339 as the terminal's user reads it."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")

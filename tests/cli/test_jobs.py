@@ -8,6 +8,8 @@ import json
 import re
 from pathlib import Path
 
+from msgd.cli.jobs import _about, _shown
+from msgd.cli.output import job_state, next_try, when
 from tests.cli.deployed import CommandCase, Terminal, ended, state
 from tests.stories.site import Turnstile, serve, started
 
@@ -127,6 +129,21 @@ class JobsTest(CommandCase):
         job = self.msgd(*given)[0].strip()
         self.assertRegex(self.msgd("jobs", "list")[0], rf"(?m)^{job} .*/  match=one, two, three and 2 more$")
         self.msgd("jobs", "cancel", job)
+
+    def test_retrying(self) -> None:
+        """A job between two tries is shown as such, with the time of the next one; any other is not."""
+        job = {
+            "state": "queued", "attempt": 1, "not_before": "2030-02-03T12:00:00.000Z", "params": {},
+            "error": {"code": "peer", "message": "it is away"},
+        }  # fmt: skip
+        at = when(str(job["not_before"]))
+        self.assertEqual(job_state(job), "[yellow]retrying[/yellow]")
+        self.assertEqual(next_try(job), f"next try at {at}")
+        self.assertEqual(_shown("state", job), f"[yellow]retrying[/yellow], next try at {at}")
+        self.assertEqual(_about(job), f"next try at {at}, after: [red]it is away[/red]")
+        for change in ({"state": "running"}, {"attempt": 0}):
+            self.assertEqual((next_try({**job, **change}), _about({**job, **change})), ("", "[red]it is away[/red]"))
+        self.assertEqual(job_state({**job, "attempt": 0}), "[dim]queued[/dim]")
 
     def test_list_on_a_terminal(self) -> None:
         """A list keeps to the width of its terminal, in colours."""

@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from twisted.trial.unittest import SynchronousTestCase
 
 import msgd.notifier
-from msgd.jobs.interface import TypeInfo
+from msgd.jobs.interface import Claimed, ClaimRequest, Problem, Submission, TypeInfo
 from msgd.notifier.site import PAGES
 from tests.notifier.pages import HOSTILE, PHONE, PagesCase
 from tests.notifier.world import World, token
@@ -117,6 +117,40 @@ class ShellTest(PagesCase):
         )
         counted = await chromium.run(lambda driver: driver.execute_async_script(script))
         self.assertEqual(counted, ["1 page", "2,000 pages", "1 entry", "0 entries"])
+
+    async def test_retrying(self) -> None:
+        """A job between two tries says so, and when the next one is, in the list and on its page."""
+        world = await self.recording()
+        job = (
+            await world.jobs.submit(Submission(type="crawl", params=b'{"url": "http://a.example/"}', owner="ann"))
+        ).job
+        claimed = await world.jobs.claim(ClaimRequest(job.id, 0, "w", redelivered=False))
+        assert isinstance(claimed, Claimed)
+        await world.jobs.retry(claimed.claim, Problem("peer", "it is away"), 86_400.0, attempts=8)
+        chromium = await self.visitor(world)
+        made = (
+            "const [time, now, done] = arguments;"
+            "import('/static/format.js').then(({ nextTry }) =>"
+            " done(nextTry({ state: 'queued', attempt: 1, not_before: time }, now ?? undefined)))"
+        )
+
+        async def next_try(time: str, now_ms: int | None = None) -> str:
+            found = await chromium.run(lambda driver: driver.execute_async_script(made, time, now_ms))
+            return str(found)
+
+        _, shown, _ = await world.call("GET", f"/api/jobs/{job.id}")
+        again = await next_try(shown["not_before"])
+        self.assertRegex(again, "^next try at .")
+        await self.go(chromium, world, "/jobs")
+        await chromium.wait_for_texts(".list-state", lambda texts: list(texts) == ["Retrying"])
+        self.assertEqual(await chromium.texts(".list-note"), [f"crawl · {again}, trying again after: it is away"])
+        await self.go(chromium, world, f"/jobs/{job.id}")
+        await chromium.wait_for_texts("#state", lambda texts: list(texts) == [f"Retrying, {again}"])
+        # Of today the time to the second; a try that is due has none. The zone is the browser's own.
+        noon = await self.script(chromium, "return new Date(2030, 1, 3, 12, 0, 0).getTime()")
+        time = await self.script(chromium, "return new Date(2030, 1, 3, 13, 4, 5).toISOString()")
+        self.assertEqual(await next_try(time, noon), "next try at 13:04:05")
+        self.assertEqual(await next_try(time, noon + 86_400_000), "")
 
     async def test_theme(self) -> None:
         """The system's theme counts until another one is chosen, which this browser keeps."""

@@ -2,6 +2,7 @@
 
 const number = new Intl.NumberFormat();
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
 export const count = (value) => number.format(value ?? 0);
@@ -63,6 +64,7 @@ export const KINDS = { regex: "Pattern", css: "CSS selector", xpath: "XPath", te
 
 export const STATES = {
   queued: "Queued",
+  retrying: "Retrying",
   running: "Running",
   waiting: "Waiting",
   done: "Done",
@@ -70,5 +72,16 @@ export const STATES = {
   cancelled: "Cancelled",
   cancelling: "Cancelling…",
 };
+
+/** The state to show: a job between two tries is queued for msgd only. */
+export const shownState = (job) => (job.state === "queued" && job.attempt > 0 ? "retrying" : job.state);
+
+/** `next try at 12:03:04`, of a job between two tries; on another day with its date. Empty when the time has come. */
+export function nextTry(job, now = Date.now()) {
+  const due = new Date(job.not_before ?? 0);
+  if (shownState(job) !== "retrying" || due.getTime() <= now) return "";
+  const today = due.toDateString() === new Date(now).toDateString();
+  return `next try at ${today ? clock.format(due) : moment(due)}`;
+}
 
 export const isEnded = (state) => state === "done" || state === "failed" || state === "cancelled";

@@ -3,7 +3,7 @@
 import { announce } from "/static/announce.js";
 import { get, jobPath, post, remove } from "/static/api.js";
 import { address, fill, h, text } from "/static/dom.js";
-import { KINDS, STATES, ago, count, duration, isEnded, moment, title } from "/static/format.js";
+import { KINDS, STATES, ago, count, duration, isEnded, moment, nextTry, shownState, title } from "/static/format.js";
 import { stateBadge } from "/static/jobs.js";
 import { gapWords } from "/static/notice.js";
 import { Notice } from "/static/problem.js";
@@ -77,7 +77,6 @@ export function jobPage({ main, connection, signedOut }, id) {
 
   function showState() {
     mail.hidden = job.type !== "mail";
-    fill(badge, stateBadge(job.cancel_requested && !isEnded(job.state) ? "cancelling" : job.state));
     const ended = isEnded(job.state);
     cancel.hidden = ended;
     cancel.disabled = job.cancel_requested;
@@ -89,6 +88,12 @@ export function jobPage({ main, connection, signedOut }, id) {
     });
     text(about, [job.type, job.run > 1 ? `run ${job.run}` : "", `by ${job.owner || "an AMQP client"}`, moment(job.created)].filter(Boolean).join(" · "));
     showFigures();
+  }
+
+  /** The badge, made anew only if it says something else: whoever listens to the page is told once. */
+  function showBadge() {
+    const made = job.cancel_requested && !isEnded(job.state) ? stateBadge("cancelling") : stateBadge(shownState(job), nextTry(job));
+    if (badge.textContent !== made.textContent) fill(badge, made);
   }
 
   /** Why it failed, or is tried again, and when. */
@@ -113,6 +118,7 @@ export function jobPage({ main, connection, signedOut }, id) {
 
   function showFigures() {
     tellState();
+    showBadge();
     showWhy();
     const ended = isEnded(job.state);
     const now = { ...progress, ...(job.result && { done: job.result.pages ?? job.result.recipients ?? progress?.done, errors: job.result.errors }) };

@@ -2,7 +2,7 @@
 
 import { get } from "/static/api.js";
 import { fill, h, renew } from "/static/dom.js";
-import { STATES, ago, counted, isEnded, moment, title } from "/static/format.js";
+import { STATES, ago, counted, isEnded, moment, nextTry, shownState, title } from "/static/format.js";
 import { Notice } from "/static/problem.js";
 
 const PAGE = 50;
@@ -17,7 +17,9 @@ const COUNTS = {
   feed: [[["entries"], "entry|entries"]],
 };
 
-export const stateBadge = (state) => h("span", { class: "state", dataset: { state } }, STATES[state] ?? state);
+/** @param {string} [more] what stands behind the state's name */
+export const stateBadge = (state, more = "") =>
+  h("span", { class: "state", dataset: { state } }, [STATES[state] ?? state, more].filter(Boolean).join(", "));
 
 function note(job) {
   const known = { ...job.progress, ...job.result };
@@ -26,7 +28,8 @@ function note(job) {
     const value = fields.map((name) => known[name]).find((one) => typeof one === "number");
     if (value !== undefined) parts.push(counted(value, noun));
   }
-  if (job.error && (job.state === "failed" || (job.attempt && !isEnded(job.state)))) parts.push(job.state === "failed" ? job.error.message : `trying again after: ${job.error.message}`);
+  if (job.error && job.state === "failed") parts.push(job.error.message);
+  else if (job.error && job.attempt && !isEnded(job.state)) parts.push([nextTry(job), `trying again after: ${job.error.message}`].filter(Boolean).join(", "));
   if (job.run > 1) parts.push(`run ${job.run}`);
   return parts.join(" · ");
 }
@@ -34,7 +37,7 @@ function note(job) {
 function row(job) {
   return h("li", {},
     h("a", { class: "list-row", href: job.path ?? `/jobs/${encodeURIComponent(job.id)}`, "data-nav": true },
-      h("span", { class: "list-state" }, stateBadge(job.state)),
+      h("span", { class: "list-state" }, stateBadge(shownState(job))),
       h("span", { class: "list-title", title: title(job) }, title(job).replace(/^https?:\/\//, "")),
       h("time", { class: "list-end", datetime: job.created, title: moment(job.created) }, ago(job.created)),
       h("span", { class: "list-note" }, note(job))));

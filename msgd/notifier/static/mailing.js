@@ -2,7 +2,7 @@
 
 import { get, jobPath, post, remove } from "/static/api.js";
 import { fill, h, text } from "/static/dom.js";
-import { ago, count, isEnded, moment, title } from "/static/format.js";
+import { ago, count, isEnded, moment, nextTry, shownState, title } from "/static/format.js";
 import { stateBadge } from "/static/jobs.js";
 import { Notice } from "/static/problem.js";
 
@@ -170,7 +170,7 @@ export function mailingPage({ main, connection, signedOut }, id) {
       const ended = isEnded(job.state);
       document.title = `${title(job)} · msgd`;
       text(heading, title(job));
-      fill(badge, stateBadge(job.state));
+      fill(badge, stateBadge(shownState(job), nextTry(job)));
       text(pause, mail.paused ? "Resume" : "Pause");
       pause.hidden = cancel.hidden = ended;
       const now = JSON.stringify([mail, job.state, job.attempt, job.error, job.progress?.waiting]);
