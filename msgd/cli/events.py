@@ -8,13 +8,17 @@ from typing import Any
 
 import click
 import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from msgd.cli.exits import DONE, JOB_FAILED
 from msgd.cli.output import out, plain, print_json, say, when
+from msgd.cli.parts import tell_parts
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.cli.values import json_or_text
 from msgd.client import Client, Watch
+from msgd.jobs.interface import ENDED
 from msgd.messages import events
 
 
@@ -33,8 +37,11 @@ def watch(server: Server, topics: tuple[str, ...], since: str | None, until_end:
 async def _watch(client: Client, topics: Sequence[str], since: str | None, until_end: bool, as_json: bool) -> int:
     watching = Watch(client, topics, since=since, jitter=random.random, patient=False, on_status=_status)
     told: set[str] = set()
+    beside: dict[str, Deferred[None]] = {}  # by topic
     try:
         async for message in watching:
+            if message["op"] == "state" and not as_json:
+                _tell_parts(client, message, beside)
             if message["op"] != "subscribed":
                 print_json(message) if as_json else _print(message)
             elif message["topic"] not in told:
@@ -43,8 +50,22 @@ async def _watch(client: Client, topics: Sequence[str], since: str | None, until
             if until_end and message["op"] == "event" and message["type"] in events.ENDS:
                 return DONE if message["type"] == events.DONE else JOB_FAILED
     finally:
+        for telling in beside.values():
+            telling.cancel()
         await watching.stop()
     return DONE
+
+
+def _tell_parts(client: Client, message: Mapping[str, Any], beside: dict[str, Deferred[None]]) -> None:
+    """A mail that was split says nothing itself while its parts are at it: what they come to is told in its place."""
+    topic, job = message["topic"], message["job"]
+    if job["type"] == "mail" and job["state"] not in ENDED and topic not in beside:
+        beside[topic] = Deferred.fromCoroutine(tell_parts(client, job["id"], lambda text: say(text, style="dim")))
+        beside[topic].addErrback(_ignore_cancel)
+
+
+def _ignore_cancel(failure: Failure) -> None:
+    failure.trap(CancelledError)
 
 
 def _status(text: str) -> None:

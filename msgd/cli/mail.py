@@ -13,15 +13,13 @@ from twisted.internet.defer import CancelledError
 from msgd.cli.exits import DONE, JOB_FAILED
 from msgd.cli.following import Screen, follow
 from msgd.cli.output import known_by_key, out, plain, print_json, say, table
+from msgd.cli.parts import LOOK_S, whole_progress
 from msgd.cli.running import run
 from msgd.cli.server import Server, pass_server
 from msgd.cli.values import pair
 from msgd.client import Client
 from msgd.clock import sleep
 from msgd.errors import Conflict, MsgdError
-
-LOOK_S: Final = 1.0
-"""Between two looks at how many are in each state: the server counts seldom, however often it is asked."""
 
 STATES: Final = ("sent", "sending", "queued", "deferred", "bounced", "suppressed", "unknown")
 MISSED: Final = ("bounced", "unknown")
@@ -166,10 +164,7 @@ async def _look(client: Client, job: str, screen: Screen) -> None:
             mail = await client.mail(job)
         except MsgdError:
             continue  # whoever follows the job tells that the server is away
-        states, total = mail["states"], mail["recipients"]
-        left = sum(states.get(state, 0) for state in ("queued", "sending", "deferred"))
-        paused = {"": "paused"} if mail["paused"] else {}
-        screen.progress(_figures({"done": total - left, "total": total, **paused, "states": states}))
+        screen.progress(_figures(whole_progress(mail)))
 
 
 def told(states: Mapping[str, int]) -> str:

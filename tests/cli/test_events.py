@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 
+from msgd.services.mailer.worker import PART
 from tests.cli.deployed import CommandCase, deployment, ended, read_until
+from tests.stories.deployment import until
 from tests.stories.site import serve
 
 
@@ -56,6 +58,23 @@ class WatchTest(CommandCase):
         self.assertIn(f"job.{done}: done", err)
         failed = self.msgd("submit", "crawl", "url=http://10.1.2.3/")[0].strip()
         self.msgd("watch", f"job.{failed}", "--since", "0", "--until-end", code=1)
+
+    def test_parts(self) -> None:
+        """Of a mail that is split, which says nothing itself meanwhile, it is told how far its parts are together."""
+        paused = "jobs of type mail are paused"
+        before = deployment().log("msgd").count(paused)
+        self.msgd("types", "pause", "mail")
+        self.addCleanup(self.msgd, "types", "resume", "mail")
+        until(lambda: deployment().log("msgd").count(paused) > before, "mail is paused")
+        to = [{"email": f"watched-{number}@example.com"} for number in range(PART + 1)]
+        job = deployment().submit("mail", to=to, subject="x", text="y")
+        process = self.begin("watch", f"job.{job}")
+        assert process.stderr is not None
+        read_until(process, process.stderr, b"watching")
+        self.msgd("types", "resume", "mail")
+        all_ = f"{PART + 1:,}"
+        read_until(process, process.stderr, f"job.{job}: {all_} of {all_} recipients done".encode())
+        self.assertEqual(self.interrupted(process)[0], 130)
 
     def test_refusals(self) -> None:
         """What cannot be watched is said, with the exit code of its kind."""

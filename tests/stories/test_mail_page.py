@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 from selenium.webdriver import Chrome
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from msgd.services.mailer.worker import PART
 from tests.servers.chromium import browser
 from tests.stories.dashboard import Dashboard
 from tests.stories.deployment import embedded, logs_on_failure
@@ -85,6 +87,25 @@ class MailPageTests(TestCase):
             await self.shot(dashboard, "mail-phone-dark")
             complaints = [one for one in await chromium.complaints() if "mail_preview" not in one and "400" not in one]
             self.assertEqual(complaints, [])
+
+    async def test_job_of_a_split_mail(self) -> None:
+        """The page of its job shows how far its parts are together, though the job itself only waits for them."""
+        made = embedded(self, more="[mail]\nrate = 2.0\n")
+        await deferToThread(made.start)
+        token = await deferToThread(made.token)
+        to = [{"email": f"p{number}@example.com"} for number in range(PART + 1)]
+        chromium = await browser(self, reactor)
+        dashboard = Dashboard(chromium, made.url)
+        with logs_on_failure(made):
+            await dashboard.sign_in(token)
+            job = await deferToThread(made.submit, "mail", to=to, subject="x", text="y")
+            await dashboard.go(f"/jobs/{job}")
+            some = re.compile(rf"[1-9]\d* of {PART + 1:,}")
+            await chromium.wait_for_texts(
+                "[data-figure=Recipients] dd", lambda texts: any(some.fullmatch(one) for one in texts)
+            )
+            await chromium.wait_for_texts("#state", lambda texts: texts == ["Waiting"])
+            self.assertEqual(await chromium.complaints(), [])
 
     async def check_frame(self, dashboard: Dashboard) -> None:
         """The HTML is shown with its style, and nothing in it has run."""

@@ -20,6 +20,8 @@ const ADVICE = {
 
 const TELL_MS = 15_000; // between two words about a crawl that goes on
 
+const LOOK_MS = 3000; // between two looks at all parts of a mail
+
 const TURNS = new Set(["started", "retrying", "done", "failed", "cancelled"]); // after which the job is not what it was
 
 /** What a crawl looks for, as the form has it. */
@@ -39,6 +41,8 @@ export function jobPage({ main, connection, signedOut }, id) {
   let clock = 0;
   let progress = null;
   let scheduled = false;
+  let whole = null; // the progress of a mail with all its parts, each of which tells only of itself
+  let looking = 0;
   let told = { state: "", found: 0, at: 0 };
 
   // -- what is on the page -------------------------------------------------------------------------------------------
@@ -73,6 +77,20 @@ export function jobPage({ main, connection, signedOut }, id) {
     heading.title = title(job);
     document.title = `${title(job)} · msgd`;
     showState();
+    if (job.type === "mail" && !job.params?.part && !looking) lookAtParts();
+  }
+
+  /** How far all parts of a mail are, now and then to its end. */
+  async function lookAtParts() {
+    looking = -1;
+    try {
+      const mail = await get(`/api/mail/${encodeURIComponent(id)}`);
+      const open = ["queued", "sending", "deferred"].reduce((sum, state) => sum + (mail.states[state] ?? 0), 0);
+      whole = { done: mail.recipients - open, total: mail.recipients };
+      if (!left && !isEnded(job.state)) await refresh();
+    } catch { /* what is wrong is told by whatever else asks */ }
+    looking = left || isEnded(job.state) ? 0 : setTimeout(lookAtParts, LOOK_MS);
+    if (!left) showFigures();
   }
 
   function showState() {
@@ -121,7 +139,7 @@ export function jobPage({ main, connection, signedOut }, id) {
     showBadge();
     showWhy();
     const ended = isEnded(job.state);
-    const now = { ...progress, ...(job.result && { done: job.result.pages ?? job.result.recipients ?? progress?.done, errors: job.result.errors }) };
+    const now = { ...progress, ...(whole?.done > (progress?.done ?? 0) && whole), ...(job.result && { done: job.result.pages ?? job.result.recipients ?? progress?.done, errors: job.result.errors }) };
     showBar(now, ended);
     const since = job.started ? (ended ? new Date(job.ended) : new Date()) - new Date(job.started) : 0;
     const done = now.done ?? rows.counts.page; // a redirect has a row, and is no page
@@ -250,6 +268,7 @@ export function jobPage({ main, connection, signedOut }, id) {
   return () => {
     left = true;
     clearTimeout(clock);
+    clearTimeout(looking);
     subscription.close();
     rows.close();
   };
