@@ -48,8 +48,9 @@ def of_kind(kind: str) -> bytes:
     return content
 
 
-def heic(width: int = 400, height: int = 300, *, mode: str = "RGB", orientation: int = 1) -> bytes:
-    """As telephones take pictures; ``orientation``: as EXIF has it, which becomes a turn of the file's own."""
+def heic(width: int = 400, height: int = 300, *, mode: str = "RGB", orientation: int = 1, tile: int = 0) -> bytes:
+    """As telephones take pictures; ``orientation``: as EXIF has it, which becomes a turn of the file's own; ``tile``:
+    of what size the squares are that it is put together of, as most telephones do it; 0: it is in one piece."""
     image = drawing(width, height)
     kinds = {
         "RGB": image,
@@ -61,7 +62,7 @@ def heic(width: int = 400, height: int = 300, *, mode: str = "RGB", orientation:
     file = io.BytesIO()
     made = pillow_heif.from_bytes(mode, (width, height), kinds[mode].write_to_memory())
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + b"\0\0\0\0\0\0"
-    made.save(file, quality=80, exif=exif)
+    made.save(file, quality=80, exif=exif, tile_size=tile)
     return file.getvalue()
 
 

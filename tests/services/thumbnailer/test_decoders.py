@@ -91,6 +91,25 @@ class KindsTest(DecodersCase):
         refusal = await self.refused(pictures.heic(5000, 5000), self.pool(memory_bytes=100 << 20))
         self.assertEqual(refusal.code, "out-of-memory")
 
+    async def test_heic_of_tiles(self) -> None:
+        """A picture that is put together of tiles (the last ones over its edges) is as the same one in a piece, upright
+        too; one that lacks some is refused in words."""
+        pool = self.pool()
+        for orientation in (1, 6):
+            content = pictures.heic(700, 500, orientation=orientation, tile=256)
+            in_one = pictures.heic(700, 500, orientation=orientation)
+            self.assertEqual((content.count(b"grid"), in_one.count(b"grid")), (1, 0))
+            tiled = pictures.opened((await self.made(content, pool))["large"].content)
+            whole = pictures.opened((await self.made(in_one, pool))["large"].content)
+            self.assertEqual((tiled.width, tiled.height), (whole.width, whole.height))
+            self.assertEqual(tiled.width > tiled.height, orientation == 1)
+            difference = (tiled.cast("short") - whole.cast("short")).abs()
+            self.assertLess(difference.avg(), 2)
+            self.assertLess(difference.max(), 60)
+        for end in (len(content) // 2, -1):
+            self.assertEqual((await self.refused(content[:end], pool)).code, "damaged")
+        self.assertEqual(len(pool.pids), 1)
+
     async def test_colours(self) -> None:
         """What was red stays red, from CMYK too."""
         for content in (pictures.jpeg(), pictures.of_kind("cmyk")):
