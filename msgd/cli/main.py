@@ -58,14 +58,26 @@ class Commands(click.Group):
 @click.option("--config", metavar="FILE", help="Configuration file.  [default: $MSGD_CONFIG, or none]")
 @click.option("--url", metavar="URL", help="The server to talk to.  [default: $MSGD_URL, or what is configured]")
 @click.option("--token", metavar="T", help="The token to show it.  [default: $MSGD_TOKEN, or one of our own]")
+@click.option(
+    "--ca-file",
+    metavar="PEM",
+    default="",
+    envvar="MSGD_CA_FILE",
+    help="What an https server's certificate is from.  [default: $MSGD_CA_FILE, or what this machine trusts]",
+)
+@click.option(
+    "--clear-text", is_flag=True, envvar="MSGD_CLEAR_TEXT", help="Show the token to another machine over http too."
+)
 @click.version_option(__version__, prog_name="msgd")
 @click.pass_context
-def command(context: click.Context, config: str | None, url: str | None, token: str | None) -> None:
+def command(
+    context: click.Context, config: str | None, url: str | None, token: str | None, ca_file: str, clear_text: bool
+) -> None:
     """Give any web application a background and a voice.
 
     Exit codes: 0 done, 1 the job failed, 2 wrong usage or input, 3 the server could not be reached, 4 not allowed.
     """
-    context.obj = Server(config, url, token)
+    context.obj = Server(config, url, token, ca_file=ca_file, clear_text=clear_text)
 
 
 def main() -> None:

@@ -29,8 +29,12 @@ OWN_TOKEN_S: Final = 3600
 class Server:
     """Where commands go. Reads the configuration only when something needs it."""
 
-    def __init__(self, config: str | None, url: str | None, token: str | None) -> None:
+    def __init__(
+        self, config: str | None, url: str | None, token: str | None, *, ca_file: str = "", clear_text: bool = False
+    ) -> None:
         self._config = config
+        self._ca_file = ca_file
+        self._clear_text = clear_text
         self._url = url or os.environ.get(URL_VARIABLE)
         self._token = token or os.environ.get(TOKEN_VARIABLE)
 
@@ -71,7 +75,9 @@ class Server:
         """A client of the server."""
         from msgd.client import Client
 
-        return Client(reactor, self.url, self.token)
+        # An address out of the configuration is this machine's own, whichever of its interfaces that is.
+        clear_text = self._clear_text or not self._url
+        return Client(reactor, self.url, self.token, ca_file=self._ca_file, clear_text=clear_text)
 
 
 def _user() -> str:

@@ -17,9 +17,11 @@ and a 503 are waited out, and nothing comes twice. One client serves one thread.
 from __future__ import annotations
 
 import random
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -27,6 +29,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from msgd import __version__, errors
+from msgd.client.place import check_secrecy, server_root
 from msgd.client.refusals import error_of
 from msgd.messages import json
 from msgd.messages.topics import check_pattern, job_topic
@@ -63,22 +66,27 @@ class Client:
         url: str,
         token: str | Callable[[], str] = "",
         *,
+        ca_file: str = "",
+        clear_text: bool = False,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         jitter: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``url``: the server's root; ``token``: a JWT, empty, or what gives the one that is good now. Raises
-        InvalidInput."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise errors.InvalidInput(
-                f"{url!r} is not the address of a server, such as http://127.0.0.1:8080", where="url"
-            )
-        self.url = url.rstrip("/")
-        self._make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._host, self._port, self._base = parts.hostname, parts.port, parts.path.rstrip("/")
+        """``url``: the server's root; ``token``: a JWT, empty, or what gives the one that is good now; ``ca_file``:
+        certificates (PEM) of those whom the server's must be from, in place of all that this machine trusts;
+        ``clear_text``: show the token to another machine without TLS too. Raises InvalidInput, or OSError for what is
+        no such file."""
+        self.url = server_root(url)
+        if token and not clear_text:
+            check_secrecy(self.url)
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        self._make: Callable[..., HTTPConnection] = HTTPConnection
+        if parts.scheme == "https":
+            self._make = partial(HTTPSConnection, context=ssl.create_default_context(cafile=ca_file or None))
+        self._host, self._port, self._base = parts.hostname, parts.port, parts.path
         self._token = token
         self._timeout_s = timeout_s
         self._patience_s = patience_s

@@ -11,7 +11,6 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.ssl import optionsForClientTLS
 
 from msgd import __version__
 from msgd.errors import Unavailable
@@ -109,10 +108,10 @@ class Connection(WebSocketClientProtocol):
         self._over.happen()
 
 
-async def dial(reactor: Any, server: str, token: str) -> Connection:
-    """A TCP connection to ``server`` (an http URL) whose handshake is under way. Raises Unavailable, CancelledError."""
+async def dial(reactor: Any, server: str, token: str, tls: Any) -> Connection:
+    """A TCP connection to ``server`` (an http URL) whose handshake is under way. ``tls``: what makes it a TLS one, None
+    for none. Raises Unavailable, CancelledError."""
     url = urlsplit(server)
-    tls = url.scheme == "https"
     assert url.hostname is not None
     factory: Any = WebSocketClientFactory(
         f"{'wss' if tls else 'ws'}://{url.netloc}{url.path}/ws",
@@ -134,7 +133,7 @@ async def dial(reactor: Any, server: str, token: str) -> Connection:
     )
     endpoint: Any = HostnameEndpoint(reactor, url.hostname, url.port or (443 if tls else 80), timeout=CONNECT_S)
     if tls:
-        endpoint = wrapClientTLS(optionsForClientTLS(url.hostname), endpoint)
+        endpoint = wrapClientTLS(tls, endpoint)
     try:
         connection: Connection = await endpoint.connect(factory)
     except ConnectingCancelledError:

@@ -14,11 +14,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IPolicyForHTTPS, IResponse
+from zope.interface import implementer
 
 from msgd import __version__, errors
 from msgd.client.body import lines, pieces, whole
+from msgd.client.place import check_secrecy, server_root
 from msgd.client.refusals import error_of
+from msgd.credentials import tls_to
 from msgd.messages import json
 
 TIMEOUT_S: Final = 30.0
@@ -38,6 +41,17 @@ _UNREACHABLE: Final = (
 )
 
 
+@implementer(IPolicyForHTTPS)
+class _Trust:
+    """The one server's TLS: no other host is called."""
+
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        return self._tls
+
+
 class Client:
     """Calls one msgd server.
 
@@ -52,14 +66,23 @@ class Client:
         token: str | Callable[[], str] = "",
         *,
         pool: HTTPConnectionPool | None = None,
+        ca_file: str = "",
+        clear_text: bool = False,
     ) -> None:
         """``url``: the server's root, ``http://127.0.0.1:8080``; ``token``: a JWT, empty, or what gives the one that
-        is good now: asked at every call, and by a Watch when its token comes to its end. Raises InvalidInput."""
-        self.url = _root(url)
+        is good now: asked at every call, and by a Watch when its token comes to its end; ``ca_file``: certificates
+        (PEM) of those whom the server's must be from, in place of all that this machine trusts; ``clear_text``: show
+        the token to another machine without TLS too. Raises InvalidInput, or ConfigError for what is no such file."""
+        self.url = server_root(url)
+        if token and not clear_text:
+            check_secrecy(self.url)
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        self.tls: Any = tls_to(parts.hostname, ca_file=ca_file, where="ca_file") if parts.scheme == "https" else None
         self.reactor = reactor
         self._token = token
         self._pool = pool or HTTPConnectionPool(reactor, persistent=True)
-        agent: Any = Agent(reactor, connectTimeout=CONNECT_S, pool=self._pool)
+        agent: Any = Agent(reactor, contextFactory=_Trust(self.tls), connectTimeout=CONNECT_S, pool=self._pool)
         self._http = HTTPClient(agent)
 
     @property
@@ -298,15 +321,3 @@ def _why(error: BaseException) -> str:
         return f"no answer within {TIMEOUT_S:g} s"
     inner = next((reason.getErrorMessage() for reason in reasons), "")
     return inner or str(error) or type(error).__name__
-
-
-def _root(url: str) -> str:
-    """``url`` without a slash at its end. Raises InvalidInput for what no server has."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        good = False
-    if not good:
-        raise errors.InvalidInput(f"{url!r} is not the address of a server, such as http://127.0.0.1:8080", where="url")
-    return url.rstrip("/")

@@ -141,7 +141,7 @@ class Watch:
         """Hold one connection to its end; why it has ended. Raises what ends the watching."""
         try:
             self._token = self._client.token
-            connection = await dial(self._client.reactor, self._client.url, self._token)
+            connection = await dial(self._client.reactor, self._client.url, self._token, self._client.tls)
         except Unavailable as error:
             if not self._patient and not self._met:
                 raise

@@ -10,11 +10,13 @@ from pathlib import Path
 from click import Context
 from joserfc import jwt
 from joserfc.jwk import OKPKey
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd import __version__, errors
 from msgd.cli.exits import exit_code
 from msgd.cli.main import COMMANDS, command
+from msgd.cli.server import Server
 from msgd.config.endpoints import address
 from msgd.notifier.auth.tokens import Algorithms
 from tests.cli.deployed import CommandCase, deployment, environment
@@ -56,6 +58,17 @@ class HelpTest(CommandCase):
             (("--no-such",), "--no-such"),
         ):
             self.assertIn(words, self.msgd(*arguments, code=2)[1])
+
+    def test_clear_text(self) -> None:
+        """A token goes to another machine over http only where one says so; what is wrong is said before anything is
+        sent."""
+        url = ("--url", "http://msgd.example:8080", "--token", "t0ken")
+        err = self.msgd(*url, "jobs", "list", code=2, config=False)[1]
+        self.assertIn("in clear text", err)
+        self.assertIn("--clear-text", err)
+        self.assertNotIn("t0ken", err)
+        server = Server(None, url[1], url[3], clear_text=True)
+        self.assertEqual(server.client(Clock()).url, url[1])
 
     def test_light(self) -> None:
         """Help needs nothing that is slow to import, a token only what signs it."""
