@@ -84,9 +84,10 @@ class CompressionTest(WorldCase):
         await deferToThread(client.send, json.dumps({"op": "subscribe", "topic": "room.a", "since": "0"}))
         await self.next(client, "subscribed")
 
-    async def all_live(self, world: World) -> None:
-        """Who has yet to see that it has missed nothing reads what it is shown from the journal, by itself."""
-        while any(isinstance(one, Reader) and not one.live for one in world.notifier._feed._audience):
+    async def live(self, world: World, count: int) -> None:
+        """Returns when so many are shown what happens as it happens: who has yet to be bound, or to see that it has
+        missed nothing, reads it from the journal, by itself."""
+        while [one.live for one in world.notifier._feed._audience if isinstance(one, Reader)] != [True] * count:
             await pause(0.01)
 
     async def test_compressed_once(self) -> None:
@@ -105,7 +106,7 @@ class CompressionTest(WorldCase):
         self.assertEqual(answers, [AGREED] * 3 + [None])
         for client in clients:
             await self.subscribed(client)
-        await self.all_live(world)
+        await self.live(world, len(clients))
         text = "the same words again and again " * 50
         for number in range(5):
             await world.scribe.record([world.event("room.a", data=[number, text])])
