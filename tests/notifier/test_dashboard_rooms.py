@@ -11,6 +11,15 @@ from tests.notifier.world import World, pause
 from tests.servers.chromium import Chromium
 
 TEXTS = ".talk-text"
+_HOLD_HISTORY = """
+const ask = window.fetch;
+const held = new Promise((go) => { window.letGo = go; });
+window.fetch = async (url, ...given) => {
+  if (String(url).startsWith("/api/topics/room.kitchen/events")) await held;
+  return ask(url, ...given);
+};
+"""
+
 RIGHTS = ("subscribe:room.*", "publish:room.*", "publish:user.*")
 
 
@@ -93,6 +102,22 @@ class RoomsTest(PagesCase):
         order = "return Array.from(document.querySelectorAll('.talk-new, .talk-text'), one => one.textContent)"
         self.assertEqual(await self.script(ann, order), ["One", "New", "Two", "Three"])
         await self.badge(ann, "")
+
+    async def test_said_before_the_history_has_come(self) -> None:
+        """What one says while the room's history is still on its way is shown once, below it."""
+        world = await self.recording()
+        await self.room(world)
+        await self.publish(world, "room.kitchen", "message", {"text": "Before"}, who="bob")
+        ann = await self.visitor(world)
+        await self.go(ann, world, "/rooms")
+        await self.script(ann, _HOLD_HISTORY)
+        await ann.click(".talks-row")
+        await self.say(ann, "Early")
+        await self.until_kept(world, 3)
+        await self.script(ann, "letGo()")
+        await self.said(ann, "Before", "Early")
+        await self.publish(world, "room.kitchen", "message", {"text": "After"}, who="bob")
+        await self.said(ann, "Before", "Early", "After")
 
     async def test_history(self) -> None:
         """The latest messages come first; who scrolls up reads on to the beginning, and stays where they were."""

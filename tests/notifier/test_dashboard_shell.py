@@ -18,6 +18,25 @@ STATIC = Path(msgd.notifier.__file__).with_name("static")
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 LONG = "unbrokenword" * 16
 
+_RENEW = """
+const done = arguments[arguments.length - 1];
+import("/static/dom.js").then(({ fill, h, renew }) => {
+  const row = (id, words) => h("li", {}, h("a", { href: `#${id}`, id }, id, " ", h("b", {}, words)));
+  const list = h("ul", {});
+  document.body.append(list);
+  fill(list, row("1", "one"), row("2", "two"));
+  const links = [...list.querySelectorAll("a")];
+  links[1].focus();
+  renew(list, row("1", "one"), row("2", "two!"), row("3", "three"), h("li", {}, "more"));
+  renew(list, row("1", "one"), row("2", "two!"), row("3", "three"));
+  done({
+    rows: Array.from(list.children, (one) => one.textContent),
+    kept: links.map((one) => one.isConnected),
+    focus: document.activeElement.id,
+  });
+});
+"""
+
 
 class PagesTest(SynchronousTestCase):
     """The list of pages."""
@@ -151,6 +170,12 @@ class ShellTest(PagesCase):
         time = await self.script(chromium, "return new Date(2030, 1, 3, 13, 4, 5).toISOString()")
         self.assertEqual(await next_try(time, noon), "next try at 13:04:05")
         self.assertEqual(await next_try(time, noon + 86_400_000), "")
+
+    async def test_renewed(self) -> None:
+        """What is brought up to date keeps what is as it was: a press of it that is under way, and the focus in it."""
+        chromium = await self.visitor(await self.recording())
+        found = await chromium.run(lambda driver: driver.execute_async_script(_RENEW))
+        self.assertEqual(found, {"rows": ["1 one", "2 two!", "3 three"], "kept": [True, True], "focus": "2"})
 
     async def test_theme(self) -> None:
         """The system's theme counts until another one is chosen, which this browser keeps."""
