@@ -32,7 +32,7 @@ COUNT = 7
 class ResealingCases(_TestCase):
     """Two at a time, so that there are several transactions."""
 
-    timeout = 60
+    timeout = 300
 
     def url(self) -> str:
         raise NotImplementedError
