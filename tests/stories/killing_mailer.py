@@ -10,6 +10,8 @@ import os
 from functools import cached_property
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
+
 import msgd.app.daemons
 import msgd.app.mailing
 from msgd.app.adapters import Adapters
@@ -28,10 +30,13 @@ class KillingWay(Around):
 
     delivered = 0
 
-    async def deliver(self, envelope: Any, name: str) -> Any:
+    def deliver(self, envelope: Any, name: str, **more: Any) -> Deferred[Any]:
         if KillingWay.delivered >= AFTER:
             self._trigger.reach("sending|delivery")
-        outcome = await self._inner.deliver(envelope, name)
+        delivery: Deferred[Any] = self._inner.deliver(envelope, name, **more)
+        return delivery.addCallback(self._delivered)
+
+    def _delivered(self, outcome: Any) -> Any:
         KillingWay.delivered += 1
         if KillingWay.delivered >= AFTER:
             self._trigger.reach("delivery|event")

@@ -119,9 +119,19 @@ class Hands:
         self._ahead -= 1
         self._under_way += 1
 
-    def end(self) -> None:
-        """It is over, whatever came of it; it stays in hand."""
+    def pass_on(self) -> bool:
+        """One that is handed over needs its turn no more if another begins at once: whether one does. Then its end is
+        ``followed``."""
         self._under_way -= 1
+        begun = not self._giving_turns and self._begin_one()
+        if not begun:
+            self._under_way += 1
+        return begun
+
+    def end(self, *, followed: bool = False) -> None:
+        """It is over, whatever came of it; it stays in hand. ``followed``: another has its turn already."""
+        if not followed:
+            self._under_way -= 1
         self._count()
         self.give_turns()
 
@@ -129,16 +139,22 @@ class Hands:
         """Let the slices, one after the other, begin what they may."""
         if self._giving_turns:  # some end as soon as they begin
             return
+        while self.turn and self._begin_one():
+            pass
+        self._offer()
+
+    def _begin_one(self) -> bool:
+        """Whether a slice began one, asked in turn."""
         self._giving_turns = True
         try:
-            idle = 0
-            while self.turn and idle < len(self._slices):
+            for _ in range(len(self._slices)):
                 one = self._slices[0]
                 self._slices.rotate(-1)
-                idle = 0 if one.begin_one() else idle + 1
+                if one.begin_one():
+                    return True
+            return False
         finally:
             self._giving_turns = False
-        self._offer()
 
     def _count(self) -> None:
         self._taken += 1

@@ -11,7 +11,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from msgd.services.mailer.replies import Accepted, Outcome
-from msgd.services.mailer.smtp import Envelope, Unreachable
+from msgd.services.mailer.smtp import Unreachable
+from msgd.services.mailer.transaction import Envelope
 
 WIDTH: Final = 8
 """Files written at a time: most of the time each waits for the disk."""
@@ -44,8 +45,11 @@ class MaildirWay:
         except OSError as error:
             raise Unreachable(f"{self._folder}: {error.strerror}", where=str(self._folder)) from None
 
-    async def deliver(self, envelope: Envelope, name: str) -> Outcome:
+    def deliver(self, envelope: Envelope, name: str, *, pass_on: Callable[[], None] | None = None) -> Deferred[Outcome]:
         """The file of a mail is named for it, so the same mail is there once."""
+        return Deferred.fromCoroutine(self._deliver(envelope, name))
+
+    async def _deliver(self, envelope: Envelope, name: str) -> Outcome:
         try:
             await self._in_thread(write, self._folder, name, envelope)
         except OSError as error:

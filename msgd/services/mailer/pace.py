@@ -89,6 +89,10 @@ class Domain:
         """It has ended, whatever came of it."""
         self.under_way -= 1
 
+    def go_on(self) -> None:
+        """It has not, after all."""
+        self.under_way += 1
+
     def taken(self) -> None:
         """A mail was accepted."""
         self._limit = min(float(self._most), self._limit + 1 / max(1.0, self._limit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,10 +12,15 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from msgd.clock import Clock, DelayedCall
 from msgd.services.mailer.replies import Dropped, Outcome
-from msgd.services.mailer.smtp import Connection, Envelope, Login, Unreachable
+from msgd.services.mailer.smtp import Connection, Login, Unreachable
+from msgd.services.mailer.transaction import Envelope
+
+_log = Logger()
 
 CONNECT_S: Final = 30.0
 """To the end of TCP's handshake; what is dropped on the way is sent again after 1, 3, 7, 15 seconds."""
@@ -46,6 +52,19 @@ class _Single(Factory):
 
 class _Hurried(Exception):
     """Who waits for a connection is to wait no more."""
+
+
+class _Delivery:
+    """A mail that is being handed over."""
+
+    __slots__ = ("connection", "envelope", "hurried", "name", "pass_on")
+
+    def __init__(self, envelope: Envelope, name: str, pass_on: Callable[[], None] | None) -> None:
+        self.envelope = envelope
+        self.name = name
+        self.pass_on = pass_on
+        self.connection: Connection | None = None
+        self.hurried = False  # it is not to be tried once more
 
 
 class Server(Struct, frozen=True):
@@ -98,7 +117,9 @@ class SmtpWay:
         self._open: set[Connection] = set()
         self._count = 0  # connections, also those that are being made
         self._waiting: deque[tuple[Deferred[None], str]] = deque()  # with the name of the mail that waits
-        self._busy: dict[str, Connection] = {}
+        self._busy: dict[str, _Delivery] = {}
+        self._offered: Connection | None = None  # over which a mail may follow another, just now
+        self._following = True  # the server is not confused by that
         self._stopped = False
 
     async def start(self) -> None:
@@ -119,31 +140,75 @@ class SmtpWay:
         """A connection stands, and is kept for the mail to come."""
         self._release(await self._acquire(""))
 
-    async def deliver(self, envelope: Envelope, name: str) -> Outcome:
+    def deliver(self, envelope: Envelope, name: str, *, pass_on: Callable[[], None] | None = None) -> Deferred[Outcome]:
         """Over a connection that is free, or a new one."""
-        for tries_left in range(TRIES - 1, -1, -1):
+        one = _Delivery(envelope, name, pass_on)
+        connection = self._at_once()
+        if connection is None:
+            return Deferred.fromCoroutine(self._deliver(one, TRIES))
+        return self._send(connection, one).addCallback(self._or_again, one)
+
+    def _at_once(self) -> Connection | None:
+        """A connection that is free now, first the one behind whose mail another may follow."""
+        offered, self._offered = self._offered, None
+        if offered is not None and offered.usable:
+            return offered
+        while self._idle and not self._waiting and not self._stopped:
+            connection, _ = self._idle.pop()  # the one used last: the others grow old and are closed
+            if connection.usable:
+                return connection
+        return None
+
+    def _or_again(self, outcome: Outcome, one: _Delivery) -> Outcome | Deferred[Outcome]:
+        if self._is_final(outcome, one):
+            return outcome
+        return Deferred.fromCoroutine(self._deliver(one, TRIES - 1))
+
+    def _is_final(self, outcome: Outcome, one: _Delivery) -> bool:
+        return not isinstance(outcome, Dropped) or outcome.fresh or one.hurried or self._stopped
+
+    async def _deliver(self, one: _Delivery, tries: int) -> Outcome:
+        for tries_left in range(tries - 1, -1, -1):
             try:
-                connection = await self._acquire(name, new=tries_left == 0)
+                connection = await self._acquire(one.name, new=tries_left == 0)
             except _Hurried:
                 return Dropped("no connection became free in time", fresh=True)
-            self._busy[name] = connection
-            try:
-                outcome = await connection.send(envelope)
-            finally:
-                del self._busy[name]
-                self._release(connection)
-            if not isinstance(outcome, Dropped) or outcome.fresh or self._stopped:
-                return outcome
+            outcome = await self._send(connection, one)
+            if self._is_final(outcome, one):
+                break
         return outcome
+
+    def _send(self, connection: Connection, one: _Delivery) -> Deferred[Outcome]:
+        one.connection = connection
+        self._busy[one.name] = one
+        pass_on = one.pass_on
+        if pass_on is not None:
+            pass_on = partial(self._pass_on, connection, pass_on) if self._following else None
+        return connection.send(one.envelope, pass_on=pass_on).addBoth(self._sent, connection, one)
+
+    def _sent(self, outcome: Outcome | Failure, connection: Connection, one: _Delivery) -> Outcome | Failure:
+        del self._busy[one.name]
+        if connection.misled and self._following:
+            self._following = False
+            _log.warn("{server} is sent one mail after the other: it loses what follows a mail", server=self._where)
+        self._release(connection)
+        return outcome
+
+    def _pass_on(self, connection: Connection, pass_on: Callable[[], None]) -> None:
+        """Whoever is handed over next may follow over this connection."""
+        self._offered = connection
+        pass_on()
+        self._offered = None
 
     def hurry(self, names: frozenset[str], *, hard: bool) -> None:
         for entry in [entry for entry in self._waiting if entry[1] in names]:
             self._waiting.remove(entry)
             entry[0].errback(_Hurried())
         for name in names:
-            connection = self._busy.get(name)
-            if connection is not None and (hard or not connection.past_the_end):
-                connection.abort()
+            one = self._busy.get(name)
+            if one is not None and one.connection is not None:
+                one.hurried = True
+                one.connection.give_up(one.envelope, hard=hard)
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -152,7 +217,7 @@ class SmtpWay:
             if self._stopped:
                 raise Unreachable("the mailer is stopping")
             while self._idle and not new:
-                connection, _ = self._idle.pop()  # the one used last: the others grow old and are closed
+                connection, _ = self._idle.pop()
                 if connection.usable:
                     return connection
             if self._count < self.width:
@@ -175,7 +240,7 @@ class SmtpWay:
             self._idle.append((connection, self._clock.seconds()))
             if self._sweep is None:
                 self._sweep = self._clock.callLater(IDLE_S, self._close_old)
-        self._wake()
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiting:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from msgd.services.mailer.ledger import Row
 from msgd.services.mailer.pace import EARLY_S, Domain
-from msgd.services.mailer.smtp import Envelope
+from msgd.services.mailer.transaction import Envelope
 
 
 class Mail(Struct, frozen=True, eq=False):

@@ -97,5 +97,7 @@ def enhanced_code(reply: str) -> tuple[int, int, int] | None:
 
 def shown(reply: str) -> str:
     """A reply in one line, cut, without what a terminal or a page might stumble over."""
+    if len(reply) <= REPLY_CHARACTERS and reply.isascii() and reply.isprintable() and "  " not in reply:
+        return reply.strip()  # as nearly all are
     line = " ".join(_UNPRINTABLE.sub(" ", reply).split())
     return line if len(line) <= REPLY_CHARACTERS else line[: REPLY_CHARACTERS - 1] + "…"

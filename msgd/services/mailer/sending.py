@@ -39,11 +39,12 @@ from msgd.services.mailer.pace import EARLY_S
 from msgd.services.mailer.pen import Pen
 from msgd.services.mailer.ready import Mail, Ready
 from msgd.services.mailer.replies import Accepted, Dropped, Outcome, Refused
-from msgd.services.mailer.smtp import Envelope, Unreachable
+from msgd.services.mailer.smtp import Unreachable
 from msgd.services.mailer.store import closing, due, opening
 from msgd.services.mailer.tally import Tally
 from msgd.services.mailer.telling import Telling
 from msgd.services.mailer.templates import ContentError, MailingError
+from msgd.services.mailer.transaction import Envelope
 from msgd.services.mailer.waiting import Waiting
 from msgd.work import interface as work
 from msgd.work.interface import Context, Continue, Done, Failed
@@ -92,6 +93,7 @@ class Sending:
         self._making = 0  # mails that are being made ready
         self._ready = Ready()
         self._under_way: dict[str, Mail] = {}  # being handed over, by name
+        self._followed: set[str] = set()  # of these, those whose place another has already
         self._unsettled = 0  # rows whose end is being saved
         self._cut_off: frozenset[str] = frozenset()  # names
         self._after = (0, 0)  # which queued and which deferred row reading goes on
@@ -390,10 +392,18 @@ class Sending:
         means.pace.overall.take(now_s)
         means.hands.begin()
         self._under_way[mail.name] = mail
-        delivery = Deferred.fromCoroutine(means.way.deliver(mail.envelope, mail.name))
+        delivery = means.way.deliver(mail.envelope, mail.name, pass_on=partial(self._pass_on, mail))
         delivery.addCallbacks(self._delivered, self._undelivered, callbackArgs=(mail,), errbackArgs=(mail,))
         delivery.addErrback(self._broken)
         return True
+
+    def _pass_on(self, mail: Mail) -> None:
+        """A mail needs only its answer: the next one may follow it, in its place."""
+        mail.domain.end()
+        if self._means.hands.pass_on():
+            self._followed.add(mail.name)
+        else:
+            mail.domain.go_on()
 
     def _delivered(self, outcome: Outcome, mail: Mail) -> None:
         means = self._means
@@ -418,8 +428,12 @@ class Sending:
 
     def _over(self, mail: Mail) -> None:
         del self._under_way[mail.name]
-        mail.domain.end()
-        self._means.hands.end()
+        followed = mail.name in self._followed
+        if followed:
+            self._followed.remove(mail.name)
+        else:
+            mail.domain.end()
+        self._means.hands.end(followed=followed)
         if self._stopping:
             self._bell.ring()
 

@@ -4,6 +4,9 @@ Twisted's ESMTPClient says EHLO, STARTTLS and AUTH; the transactions are ours, s
 was refused nor whether a lost connection had carried the end of the message, and its dot-stuffing works chunk by chunk:
 a ``CRLF . CRLF`` across a boundary would end the message, and what follows would run as commands.
 
+A mail may follow another in the same write: RFC 2920 §3.1 lets the content of a message be the first of a group of
+commands. Its own content waits for the answer to its DATA, which comes behind the one to the end of the first.
+
 Sources: RFC 5321; RFC 2920 (PIPELINING), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 3207
 (STARTTLS), RFC 4954 (AUTH).
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,6 +30,7 @@ from msgd.clock import Clock
 from msgd.errors import PeerError
 from msgd.services.mailer.replies import Accepted, Dropped, Outcome, Refused, Step, Unclear, shown
 from msgd.services.mailer.silence import Silence
+from msgd.services.mailer.transaction import Envelope, Transaction
 from msgd.sockets import plain, send_at_once
 
 REPLY_S: Final = 300.0
@@ -44,19 +49,6 @@ _REPLY: Final = re.compile(rb"[2-5]\d\d(?:[ -]|$)")
 _BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
-class Envelope(Struct, frozen=True):
-    """What the server is told: from whom, to whom, and the message in 7 or 8 bits."""
-
-    sender: str  # a mailbox; "" for mail that wants no bounces
-    recipient: str
-    message: bytes
-
-    @property
-    def utf8(self) -> bool:
-        """Whether it takes SMTPUTF8."""
-        return not (self.sender.isascii() and self.recipient.isascii())
-
-
 class Login(Struct, frozen=True):
     """An account at the server."""
 
@@ -65,10 +57,6 @@ class Login(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Login({self.user!r})"
-
-
-class SenderRefused(PeerError):
-    """The server takes no mail from us: no fault of the recipient."""
 
 
 class Unreachable(PeerError):
@@ -136,12 +124,17 @@ class Connection(ESMTPClient):
         self._why = ""
         self._opened: Deferred[None] = Deferred(lambda _: self.abort())
         self._extensions: dict[bytes, bytes | None] = {}
-        self._envelope: Envelope | None = None
-        self._waiting: Deferred[Outcome] | None = None
-        self._steps: list[str] = []  # commands whose replies are awaited, in order
-        self._refused: Refused | None = None
-        self._sender_refused: str = ""
+        self._mail: Transaction | None = None
+        self._follower: Transaction | None = None
+        self._aborted = False
+        self._passing_on = False  # another mail may follow now
+        self._commands = b""  # of the one that follows
+        self._cut_off = False  # that one is not to be sent
+        self._steps: deque[Callable[[int, bytes], None]] = deque()  # for the replies that are awaited, in order
+        self._pipelining = False
         self.mails = 0  # taken on so far
+        self.misled = False
+        """Whether the server seems to lose, or to refuse, what comes behind the content of a message."""
 
     # -- from outside -------------------------------------------------------------------------------------------------
 
@@ -152,37 +145,51 @@ class Connection(ESMTPClient):
     @property
     def usable(self) -> bool:
         """Whether a mail may be sent over it now."""
-        return self._state is _State.IDLE
+        return not self._aborted and (self._state is _State.IDLE or self._passing_on)
 
     @property
     def past_the_end(self) -> bool:
         """Whether the end of a message is on its way: only the server knows what became of it."""
         return self._state is _State.ENDING
 
-    def send(self, envelope: Envelope) -> Deferred[Outcome]:
+    def send(self, envelope: Envelope, *, pass_on: Callable[[], None] | None = None) -> Deferred[Outcome]:
         """What became of it. Fails with SenderRefused. Cancelled, it ends the connection, and what became of it is not
-        known; :meth:`abort` ends it too, and it is told."""
-        assert self._state is _State.IDLE
-        waiting: Deferred[Outcome] = Deferred(lambda _: self.abort())
-        self._waiting = waiting
-        self._envelope = envelope
-        self._refused, self._sender_refused = None, ""
+        known; :meth:`abort` ends it too, and it is told.
+
+        ``pass_on`` is called when the end of its data is about to leave, if the server has PIPELINING. A mail that is
+        sent over this connection within that call follows it, in the same write."""
+        assert self.usable
+        outcome: Deferred[Outcome] = Deferred(lambda _: self.abort())
         self.mails += 1
         unable = self._unable(envelope)
         if unable is not None:
-            self._finish(unable)
-            return waiting
-        self._state = _State.ASKING
-        mail = f"MAIL FROM:<{envelope.sender}>{self._parameters(envelope)}".encode()
-        recipient = f"RCPT TO:<{envelope.recipient}>".encode()
-        self._silence.begin(self._reply_s)
-        if b"PIPELINING" in self._extensions:
-            self._steps = ["MAIL", "RCPT", "DATA"]
-            self._write(b"%s\r\n%s\r\nDATA\r\n" % (mail, recipient))
+            outcome.callback(unable)
+            return outcome
+        mail = Transaction(envelope, outcome, pass_on, fresh=self.mails == 1)
+        begun = f"MAIL FROM:<{envelope.sender}>{self._parameters(envelope)}\r\n".encode()
+        if self._pipelining:
+            self._steps += (self._after_mail, self._after_rcpt, self._after_data)
+            begun = b"%sRCPT TO:<%s>\r\nDATA\r\n" % (begun, envelope.recipient.encode())
         else:
-            self._steps = ["MAIL"]
-            self._write(mail + b"\r\n")
-        return waiting
+            self._steps.append(self._after_mail)
+        if self._passing_on:
+            mail.follows = True
+            self._follower, self._commands = mail, begun
+            self._passing_on = False
+        else:
+            self._mail = mail
+            self._state = _State.ASKING
+            self._silence.begin(self._reply_s)
+            self._write(begun)
+        return outcome
+
+    def give_up(self, envelope: Envelope, *, hard: bool) -> None:
+        """Have done with a mail. Not ``hard``: unless the end of its data is on its way; and if that of the mail before
+        it is, when that has been answered."""
+        if hard or self._state is not _State.ENDING:
+            self.abort()
+        elif self._follower is not None and self._follower.envelope is envelope:
+            self._cut_off = True
 
     def quit(self) -> None:
         """Say goodbye and close."""
@@ -194,7 +201,8 @@ class Connection(ESMTPClient):
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once: what the server has said and is not read yet does not count any more."""
+        self._aborted = True
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -256,6 +264,7 @@ class Connection(ESMTPClient):
         self._state = _State.IDLE
         self.setTimeout(None)
         self._tcp = plain(self.transport)
+        self._pipelining = b"PIPELINING" in self._extensions
         opened, self._opened = self._opened, Deferred()
         opened.callback(None)
 
@@ -267,6 +276,8 @@ class Connection(ESMTPClient):
         self._fail(shown(f"{code} {text}" if isinstance(code, int) and code > 0 else text))
 
     def timeoutConnection(self) -> None:
+        if self._mail is not None and self._mail.follows and self._steps and self._steps[0] == self._after_mail:
+            self.misled = True
         self._fail("the server did not answer in time")
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -285,11 +296,16 @@ class Connection(ESMTPClient):
             return
         *lines, self._buffer = (self._buffer + data).split(b"\r\n")
         for line in lines:
-            self.lineReceived(line)
-            if self._state is _State.GONE or self.transport.disconnecting:
+            if line[3:4] == b" " and not self._lines and len(line) <= LINE_BYTES and _REPLY.match(line):
+                self._replied(int(line[:3]), line[4:])
+            else:
+                self.lineReceived(line)
+            if self._aborted or self._state is _State.GONE or self.transport.disconnecting:
                 return
         if len(self._buffer) > LINE_BYTES:
             self.lineLengthExceeded(self._buffer)
+        if self._state is _State.ASKING:
+            self._silence.begin(self._reply_s)
 
     def lineReceived(self, line: bytes) -> None:
         if len(self.resp) > REPLY_LINES or len(self._lines) > REPLY_LINES:
@@ -311,94 +327,102 @@ class Connection(ESMTPClient):
     def _replied(self, code: int, reply: bytes) -> None:
         if not self._steps:
             # Unasked for: a server that closes says 421 first.
-            self._fail(shown(f"{code} {reply.decode('utf-8', 'replace')}"))
+            self._fail(_shown(b"%d %s" % (code, reply)))
             return
-        self._silence.begin(self._reply_s)
-        step = self._steps.pop(0)
-        text = shown(reply.decode("utf-8", "replace"))
-        getattr(self, f"_after_{step}")(code, text)
-        if code == 421 and self._state is not _State.ENDING:
-            self._why = f"421 {text}"
+        self._steps.popleft()(code, reply)
+        if code == 421 and self._state is not _State.ENDING and not self._aborted:
+            self._why = f"421 {_shown(reply)}"
             self.abort()
 
-    def _after_MAIL(self, code: int, text: str) -> None:
+    def _after_mail(self, code: int, reply: bytes) -> None:
+        mail = self._mail
+        assert mail is not None
         if not 200 <= code < 300:
-            if code == 421 and self.mails > 1:
+            if code == 421 and not mail.fresh:
                 pass  # enough for one connection: a new one will tell whether it is more than that
             elif code < 500:
-                self._refused = Refused(code, text, Step.RECIPIENT)
+                mail.refused = Refused(code, _shown(reply), Step.RECIPIENT)
+            elif mail.follows:
+                mail.misled = self.misled = True  # perhaps: without a mail before it, it will tell
             else:
-                self._sender_refused = f"the server takes no mail from {self._shown_sender()}: {code} {text}"
-        self._next("RCPT")
+                said = f"{code} {_shown(reply)}"
+                mail.sender_refused = f"the server takes no mail from {mail.envelope.sender}: {said}"
+        self._next(mail, self._after_rcpt)
 
-    def _after_RCPT(self, code: int, text: str) -> None:
-        if not 200 <= code < 300 and self._refused is None and not self._sender_refused:
-            self._refused = Refused(code, text, Step.RECIPIENT)
-        self._next("DATA")
+    def _after_rcpt(self, code: int, reply: bytes) -> None:
+        mail = self._mail
+        assert mail is not None
+        if not 200 <= code < 300 and not mail.over:
+            mail.refused = Refused(code, _shown(reply), Step.RECIPIENT)
+        self._next(mail, self._after_data)
 
-    def _next(self, step: str) -> None:
+    def _next(self, mail: Transaction, step: Callable[[int, bytes], None]) -> None:
         """Without pipelining, ask the next; nothing, if the mail is refused already."""
         if self._steps:
             return
-        if self._refused is not None or self._sender_refused:
+        if mail.over:
             self._reset()
             return
-        assert self._envelope is not None
-        self._steps = [step]
-        self._write(f"RCPT TO:<{self._envelope.recipient}>\r\n".encode() if step == "RCPT" else b"DATA\r\n")
+        self._steps.append(step)
+        rcpt = step == self._after_rcpt
+        self._write(f"RCPT TO:<{mail.envelope.recipient}>\r\n".encode() if rcpt else b"DATA\r\n")
 
-    def _after_DATA(self, code: int, text: str) -> None:
+    def _after_data(self, code: int, reply: bytes) -> None:
+        mail = self._mail
+        assert mail is not None
         if code != 354:
-            if self._refused is None and not self._sender_refused:
-                self._refused = Refused(code, text, Step.DATA)
+            if not mail.over:
+                mail.refused = Refused(code, _shown(reply), Step.DATA)
             self._reset()
             return
-        assert self._envelope is not None
-        if self._refused is not None or self._sender_refused:
+        if mail.over:
             # A pipelined DATA that was taken although the recipient was not: an empty message ends it (RFC 2920 §3.1).
-            self._steps = ["RSET"]
+            self._steps.append(self._after_rset)
             self._write(b".\r\n")
             return
         self._state = _State.ENDING
-        self._steps = ["END"]
+        self._steps.append(self._after_end)
         self._silence.begin(self._end_s)
-        self._write(stuffed(self._envelope.message))
+        if self._pipelining and mail.pass_on is not None:
+            self._passing_on = True
+            mail.pass_on()
+            self._passing_on = False
+        commands, self._commands = self._commands, b""
+        self._write(stuffed(mail.envelope.message) + commands)
 
     def _reset(self) -> None:
         """End the transaction: the server may still have its sender in hand."""
-        self._steps = ["RSET"]
+        self._steps.append(self._after_rset)
         self._write(b"RSET\r\n")
 
-    def _after_RSET(self, code: int, text: str) -> None:
-        self._finish(self._refused)
+    def _after_rset(self, code: int, reply: bytes) -> None:
+        mail = self._mail
+        assert mail is not None
+        self._finish(mail.known)
 
-    def _after_END(self, code: int, text: str) -> None:
-        if 200 <= code < 300:
-            self._finish(Accepted(code, text))
-        else:
-            self._finish(Refused(code, text, Step.END))
+    def _after_end(self, code: int, reply: bytes) -> None:
+        text = _shown(reply)
         if code == 421:
             self._fail(f"421 {text}")
+        elif self._cut_off:
+            self._fail("it was given up")
+        self._finish(Accepted(code, text) if 200 <= code < 300 else Refused(code, text, Step.END))
 
     def _finish(self, outcome: Outcome | None) -> None:
-        waiting, self._waiting = self._waiting, None
-        self._envelope = None
-        self._state = _State.IDLE
-        self._silence.end()
-        if waiting is None or waiting.called:
-            return
-        if outcome is None:
-            waiting.errback(SenderRefused(self._sender_refused))
+        """The one that follows, if there is one, is next."""
+        mail, self._mail, self._follower = self._mail, self._follower, None
+        assert mail is not None
+        if self._mail is None:
+            self._state = _State.IDLE
+            self._silence.end()
         else:
-            waiting.callback(outcome)
+            self._state = _State.ASKING
+        mail.tell(outcome)
 
     def _write(self, data: bytes) -> None:
         sent = send_at_once(self._tcp, data)
         if sent < len(data):
             self.transport.write(data[sent:])
-
-    def _shown_sender(self) -> str:
-        return self._envelope.sender if self._envelope is not None else ""
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -407,17 +431,22 @@ class Connection(ESMTPClient):
         self._silence.close()
         state, self._state = self._state, _State.GONE
         why = self._why or f"the connection was lost: {reason.getErrorMessage()}"
-        waiting, self._waiting = self._waiting, None
+        mail, follower, self._mail, self._follower = self._mail, self._follower, None, None
         self._lost(self)
         if state is _State.OPENING:
             if not self._opened.called:
                 self._opened.errback(Unreachable(why))
-        elif waiting is not None and not waiting.called:
+            return
+        if mail is not None:
             if state is _State.ENDING:
-                waiting.callback(Unclear(shown(why)))
-            elif self._refused is not None:
-                waiting.callback(self._refused)
-            elif self._sender_refused:
-                waiting.errback(SenderRefused(self._sender_refused))
+                mail.tell(Unclear(shown(why)))
+            elif mail.over:
+                mail.tell(mail.known)
             else:
-                waiting.callback(Dropped(shown(why), fresh=self.mails == 1))
+                mail.tell(Dropped(shown(why), fresh=mail.fresh))
+        if follower is not None:
+            follower.tell(Dropped(shown(why), fresh=False))
+
+
+def _shown(reply: bytes) -> str:
+    return shown(reply.decode("utf-8", "replace"))

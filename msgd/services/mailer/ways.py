@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+
 from msgd.services.mailer.replies import Outcome
-from msgd.services.mailer.smtp import Envelope
+from msgd.services.mailer.transaction import Envelope
 
 
 class Way(Protocol):
@@ -18,11 +21,12 @@ class Way(Protocol):
     async def ready(self) -> None:
         """Returns when it seems that mail can be delivered. Raises Unreachable."""
 
-    async def deliver(self, envelope: Envelope, name: str) -> Outcome:
+    def deliver(self, envelope: Envelope, name: str, *, pass_on: Callable[[], None] | None = None) -> Deferred[Outcome]:
         """Hand over one mail, and say what became of it.
 
-        ``name`` is the mail's own, and one word. Raises Unreachable (nothing was sent) or SenderRefused. Not to be
-        cancelled: see :meth:`hurry`.
+        ``name`` is the mail's own, and one word. ``pass_on`` may be called once, when the mail needs nothing more but
+        its answer: one more may be handed over then, within that call, though all turns are taken. Fails with
+        Unreachable (nothing was sent) or SenderRefused. Not to be cancelled: see :meth:`hurry`.
         """
 
     def hurry(self, names: frozenset[str], *, hard: bool) -> None:

@@ -13,7 +13,7 @@ from msgd.services.mailer.means import Saved
 from msgd.services.mailer.pace import Pace
 from msgd.services.mailer.ready import Mail, Ready
 from msgd.services.mailer.sending import look_again
-from msgd.services.mailer.smtp import Envelope
+from msgd.services.mailer.transaction import Envelope
 from msgd.services.mailer.waiting import KEPT, Waiting
 
 
@@ -107,6 +107,22 @@ class HandsTests(SynchronousTestCase):
         for _ in range(4):
             hands.end()
         self.assertEqual((many.begun, few.begun), (7, 3))
+
+    def test_a_turn_is_passed_on(self) -> None:
+        """Another may have the turn of one that needs it no more; there are as many turns as before."""
+        hands = Hands(2, clock_s=Clock().seconds)
+        slice_ = Slice(hands, 4)
+        hands.take(4)
+        hands.give_turns()
+        self.assertEqual((slice_.begun, hands.pass_on()), (2, True))
+        self.assertEqual((slice_.begun, hands.turn), (3, False))
+        hands.end(followed=True)
+        self.assertEqual((slice_.begun, hands.turn), (3, False))
+        hands.end()
+        self.assertEqual((slice_.begun, hands.turn, hands.pass_on()), (4, False, False))
+        self.assertFalse(hands.turn)
+        hands.end()
+        self.assertTrue(hands.turn)
 
     def test_mails_that_end_at_once(self) -> None:
         """However many: none begins inside the end of another."""

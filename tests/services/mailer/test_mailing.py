@@ -16,6 +16,7 @@ from msgd.services.mailer import sending
 from msgd.services.mailer.holding import hold
 from msgd.services.mailer.judging import Patience
 from msgd.services.mailer.ledger import Begun
+from msgd.services.mailer.smtp import Connection
 from tests.services.mailer.mails import MailCase
 from tests.services.mailer.test_press import ENDLESS
 
@@ -74,6 +75,29 @@ class MailingTests(MailCase):
         await self.late(id_)
         self.assertEqual(await self.states(id_), dict(zip(to, ["sent", "unknown", "unknown"], strict=True)))
         self.assertEqual(sorted(self.server.recipients()), [to[0], to[2]])
+
+    async def test_one_behind_another(self) -> None:
+        """Over one connection, where the commands of a mail leave behind the content of the last: whatever becomes of
+        one, the others are mailed, each once."""
+        await self.open("--pipelining", connections=1)
+        following: list[bool] = []
+        send = Connection.send
+
+        def noting(connection: Connection, *given: Any, **more: Any) -> Any:
+            following.append(connection.past_the_end)
+            return send(connection, *given, **more)
+
+        self.patch(Connection, "send", noting)
+        ends = {"": "sent", "r550.": "bounced", "d554.": "bounced", "slowx1.": "sent"}
+        ends |= {"dropx1.": "sent", "lostx1.": "unknown", "midx1.": "unknown"}
+        scripts = ["", "", *ends, "", *reversed(ends), *ends, ""]
+        expected = {f"{script}p{number}@x.example": ends[script] for number, script in enumerate(scripts)}
+        id_ = await self.submit(list(expected))
+        await self.late(id_)
+        self.assertEqual(await self.states(id_), expected)
+        taken = [one for one, end in expected.items() if end == "sent" or one.startswith("lost")]
+        self.assertEqual(sorted(self.server.recipients()), sorted(taken))
+        self.assertIn(True, following)
 
     async def test_lost_answer_of_the_database(self) -> None:
         """What became *sending* in a step whose answer was lost is mailed all the same, once."""

@@ -13,7 +13,8 @@ from twisted.trial.unittest import TestCase
 
 from msgd.services.mailer.pool import Server, SmtpWay
 from msgd.services.mailer.replies import Accepted
-from msgd.services.mailer.smtp import Envelope, Login, Unreachable
+from msgd.services.mailer.smtp import Login, Unreachable
+from msgd.services.mailer.transaction import Envelope
 from tests.servers.certificates import Authority
 from tests.servers.smtp import SmtpServer
 from tests.services.mailer.mails import reactor

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.services.mailer.replies import Accepted, Dropped, Refused, Step, Unclear
-from msgd.services.mailer.smtp import Connection, Envelope, Login, SenderRefused, Unreachable, stuffed
+from msgd.services.mailer.replies import Accepted, Dropped, Outcome, Refused, Step, Unclear
+from msgd.services.mailer.smtp import Connection, Login, Unreachable, stuffed
+from msgd.services.mailer.transaction import Envelope, SenderRefused
 
 MAIL = Envelope(
     "news@sender.example", "anna@example.com", b"Subject: x\r\n\r\nHello\r\n.\r\nRCPT TO:<other@example.com>\r\n"
@@ -192,6 +195,155 @@ class TransactionTests(ConnectionCase):
             self.assertTrue(self.transport.aborting, nonsense[0][:20])
             self.lose()
             self.assertIsInstance(self.successResultOf(result), Dropped)
+
+
+class FollowingTests(ConnectionCase):
+    """A mail whose commands leave behind the content of another."""
+
+    OTHER = Envelope("news@sender.example", "ben@example.com", b"Subject: y\r\n\r\nHello\r\n")
+    COMMANDS = b"MAIL FROM:<news@sender.example>\r\nRCPT TO:<ben@example.com>\r\nDATA\r\n"
+
+    def begin(self, *extensions: str, **options: Any) -> Deferred[Outcome]:
+        """A first mail, whose data has left with the commands of another."""
+        self.connect(*extensions or ("PIPELINING",), **options)
+        first = self.connection.send(MAIL, pass_on=self.pass_on)
+        self.said()
+        self.say("250 ok", "250 ok", "354 go on")
+        return first
+
+    def pass_on(self) -> None:
+        self.assertTrue(self.connection.usable)
+        self.second = self.connection.send(self.OTHER)
+        self.assertFalse(self.connection.usable)
+
+    def test_in_one_write(self) -> None:
+        """They leave together, and the second one's content when its DATA has been answered."""
+        first = self.begin()
+        self.assertEqual(self.said(), stuffed(MAIL.message) + self.COMMANDS)
+        self.assertTrue(self.connection.past_the_end)
+        self.say("250 taken")
+        self.assertEqual(self.successResultOf(first), Accepted(250, "taken"))
+        self.assertFalse(self.connection.past_the_end or self.connection.usable)
+        self.say("250 ok", "250 ok")
+        self.assertEqual(self.said(), b"")
+        self.say("354 go on")
+        self.assertEqual(self.said(), stuffed(self.OTHER.message))
+        self.assertNoResult(self.second)
+        self.say("250 too")
+        self.assertEqual(self.successResultOf(self.second), Accepted(250, "too"))
+        self.assertTrue(self.connection.usable)
+
+    def test_answers_in_any_pieces(self) -> None:
+        """However the answers are cut, they are answers to the same."""
+        for size in (1, 7, 1000):
+            first = self.begin()
+            answers = b"250 taken\r\n250-2.1.0\r\n250 ok\r\n250 ok\r\n354 go on\r\n550 5.7.1 spam\r\n"
+            for at in range(0, len(answers), size):
+                self.connection.dataReceived(answers[at : at + size])
+            self.assertEqual(self.successResultOf(first), Accepted(250, "taken"))
+            self.assertEqual(self.successResultOf(self.second), Refused(550, "5.7.1 spam", Step.END))
+
+    def test_first_refused(self) -> None:
+        """What is said of the first is nothing of the second; and the other way round."""
+        first = self.begin()
+        self.say("554 spam", "250 ok", "550 5.1.1 nobody", "503 no recipients", "250 reset")
+        self.assertEqual(self.successResultOf(first), Refused(554, "spam", Step.END))
+        self.assertEqual(self.successResultOf(self.second), Refused(550, "5.1.1 nobody", Step.RECIPIENT))
+        self.assertTrue(self.connection.usable)
+
+    def test_no_third(self) -> None:
+        """One follows one: within the call and after it no other is taken."""
+        self.begin()
+        self.assertFalse(self.connection.usable)
+        self.say("250 taken", "250 ok", "250 ok", "354 go on", "250 too")
+        self.assertTrue(self.connection.usable)
+
+    def test_nobody_follows(self) -> None:
+        """If there is none, or the server knows no pipelining, the first leaves alone."""
+        asked: list[str] = []
+        for extension in ("PIPELINING", "SIZE"):
+            connection = self.connect(extension)
+            first = connection.send(MAIL, pass_on=partial(asked.append, extension))
+            self.say("250 ok", "250 ok", "354 go on")
+            self.assertTrue(self.said().endswith(stuffed(MAIL.message)))
+            self.say("250 taken")
+            self.assertIsInstance(self.successResultOf(first), Accepted)
+        self.assertEqual(asked, ["PIPELINING"])
+
+    def test_lost(self) -> None:
+        """Nobody knows of the first; of the second it is known that it was not taken, until its own end has left."""
+        first = self.begin()
+        self.lose()
+        self.assertIsInstance(self.successResultOf(first), Unclear)
+        outcome = self.successResultOf(self.second)
+        assert isinstance(outcome, Dropped)
+        self.assertFalse(outcome.fresh)
+        first = self.begin()
+        self.say("250 taken", "250 ok")
+        self.lose()
+        self.assertIsInstance(self.successResultOf(self.second), Dropped)
+        first = self.begin()
+        self.say("250 taken", "250 ok", "250 ok", "354 go on")
+        self.lose()
+        self.assertIsInstance(self.successResultOf(first), Accepted)
+        self.assertIsInstance(self.successResultOf(self.second), Unclear)
+
+    def test_closing_server(self) -> None:
+        """421 to the first is its answer, and the end of the connection: nothing of the second is sent."""
+        first = self.begin()
+        self.said()
+        self.connection.dataReceived(b"421 enough\r\n250 ok\r\n250 ok\r\n354 go on\r\n")
+        self.assertEqual(self.successResultOf(first), Refused(421, "enough", Step.END))
+        self.assertTrue(self.transport.aborting)
+        self.assertFalse(self.connection.usable)
+        self.assertEqual(self.said(), b"")
+        self.lose()
+        self.assertIsInstance(self.successResultOf(self.second), Dropped)
+
+    def test_confused_server(self) -> None:
+        """One that refuses the commands behind a message is given them again by themselves: it is no refusal of the
+        sender."""
+        first = self.begin()
+        self.say("250 taken", "503 out of sequence", "503 no sender", "503 no recipients", "250 reset")
+        self.assertIsInstance(self.successResultOf(first), Accepted)
+        outcome = self.successResultOf(self.second)
+        assert isinstance(outcome, Dropped)
+        self.assertFalse(outcome.fresh)
+        self.assertTrue(self.connection.misled and self.connection.usable)
+
+    def test_forgetful_server(self) -> None:
+        """One that loses what is behind a message does not answer; one that loses the message is something else."""
+        first = self.begin(reply_s=10.0, end_s=20.0)
+        self.say("250 taken")
+        self.assertIsInstance(self.successResultOf(first), Accepted)
+        self.clock.advance(11)
+        self.assertTrue(self.transport.aborting and self.connection.misled)
+        self.lose()
+        self.assertIsInstance(self.successResultOf(self.second), Dropped)
+        self.begin(reply_s=10.0, end_s=20.0)
+        self.clock.advance(21)
+        self.assertTrue(self.transport.aborting)
+        self.assertFalse(self.connection.misled)
+
+    def test_given_up(self) -> None:
+        """Who gives up the second lets the first one be answered, and nothing more of the second is sent."""
+        first = self.begin()
+        self.said()
+        self.connection.give_up(MAIL, hard=False)
+        self.connection.give_up(self.OTHER, hard=False)
+        self.assertFalse(getattr(self.transport, "aborting", False))
+        self.connection.dataReceived(b"250 taken\r\n250 ok\r\n250 ok\r\n354 go on\r\n")
+        self.assertEqual(self.successResultOf(first), Accepted(250, "taken"))
+        self.assertTrue(self.transport.aborting)
+        self.assertEqual(self.said(), b"")
+        self.lose()
+        self.assertIsInstance(self.successResultOf(self.second), Dropped)
+
+    def test_given_up_hard(self) -> None:
+        """In a hurry nobody is waited for."""
+        self.begin()
+        self.connection.give_up(self.OTHER, hard=True)
+        self.assertTrue(self.transport.aborting)
 
 
 class OpeningTests(ConnectionCase):
