@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 
 from msgd.clock import Clock
 from msgd.jobs.interface import Jobs
@@ -27,7 +28,7 @@ class Means(Struct, frozen=True):
     pace: Pace
     hands: Hands
     patience: Patience
-    sign: Callable[[bytes], Awaitable[bytes]]
+    sign: Callable[[bytes], Deferred[bytes]] | None  # a whole message; None: they are not signed
     clock: Clock
     now_ms: Callable[[], int]
     jitter: Callable[[], float]

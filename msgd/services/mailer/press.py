@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from msgd.clock import DelayedCall
@@ -166,13 +166,20 @@ class Press:
 
     async def make(self, number: int, copy: Copy) -> Composed:
         """The message of one recipient. Raises ContentError, MailingError if nobody's can be made, Unavailable."""
+        return await self.made(number, copy)
+
+    def made(self, number: int, copy: Copy) -> Deferred[Composed]:
+        """The same, asked for at once, for who makes many."""
         work = self._works.get(number)
         if work is None:
-            raise Unavailable("the mailing is closed")
+            return fail(Unavailable("the mailing is closed"))
         if work.failed:
-            raise MailingError(work.failed)
-        made: Composed = await self._ask(work, _encoded(copy, f"the variables of row {copy.row}"))
-        return made
+            return fail(MailingError(work.failed))
+        try:
+            encoded = _encoded(copy, f"the variables of row {copy.row}")
+        except ContentError as error:
+            return fail(error)
+        return self._ask(work, encoded)
 
     # -- what is next -------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from msgd.database import Transaction
 from msgd.errors import PeerError
 from msgd.services.mailer.bell import Bell
-from msgd.services.mailer.composing import Copy
+from msgd.services.mailer.composing import Composed, Copy
 from msgd.services.mailer.holding import call_if_resumed
 from msgd.services.mailer.judging import judge
 from msgd.services.mailer.ledger import Ended, Row, RowState
@@ -330,7 +330,7 @@ class Sending:
         for row in list(left.values()):
             if row.mailable:
                 copy = self._stretch.copy(row)
-                asked.append((row, copy.message_id.partition("@")[0], Deferred.fromCoroutine(self._message(copy))))
+                asked.append((row, copy.message_id.partition("@")[0], self._message(copy)))
             else:
                 self._end_unsent(left, row, _not_sent(row, row.reply))
         made = []
@@ -348,9 +348,9 @@ class Sending:
             raise trouble
         return made
 
-    async def _message(self, copy: Copy) -> bytes:
-        composed = await self._means.press.make(self._number, copy)
-        return await self._means.sign(composed.message)
+    def _message(self, copy: Copy) -> Deferred[bytes]:
+        made = self._means.press.made(self._number, copy).addCallback(_message_of)
+        return made if self._means.sign is None else made.addCallback(self._means.sign)
 
     def _end_unsent(self, left: dict[int, Row], row: Row, ended: Ended) -> None:
         self._let_go([left.pop(row.row)])
@@ -484,6 +484,10 @@ def look_again(saved: Saved, write: Callable[[Transaction], object]) -> Continue
 
 def _not_sent(row: Row, why: str) -> Ended:
     return Ended(row.row, RowState.BOUNCED, row.attempt + 1, None, f"not sent: {why}")
+
+
+def _message_of(composed: Composed) -> bytes:
+    return composed.message
 
 
 def _ignore_cancel(failure: Failure) -> None:

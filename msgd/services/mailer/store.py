@@ -11,7 +11,7 @@ from sqlalchemy import case, delete, func, select, update
 from msgd.database import Database, Transaction
 from msgd.database.arrays import array_of_numbers, array_of_texts
 from msgd.database.bulk import insert
-from msgd.database.direct import later, perform_for_each
+from msgd.database.direct import answers, later, perform_for_each
 from msgd.messages import json
 from msgd.services.mailer.ledger import OPEN, MailingRow, NewRow, Remaining, Row, RowState, Shown
 from msgd.services.mailer.tables import mail_keys, mail_recipients, mailings
@@ -151,27 +151,42 @@ def due(
     fresh = _rows(transaction, mailing, max(first, after + 1), last, RowState.QUEUED, limit=limit)
     if len(fresh) == limit:
         return fresh
-    query = select(*_ROW).where(
-        _R.mailing == mailing,
-        _R.row.between(max(first, after_deferred + 1), last),
-        _R.state == RowState.DEFERRED.value,
-        _R.next_ms <= now_ms,
-    )
-    query = query.order_by(_R.row).limit(limit - len(fresh))
-    return [*fresh, *(_row(values) for values in transaction.execute(query))]
+    place = max(first, after_deferred + 1)
+    due = _asked(transaction, _DUE, (mailing, place, last, RowState.DEFERRED.value, now_ms, limit - len(fresh)))
+    return [*fresh, *due]
+
+
+_IN_STATE: Final = f"""
+    SELECT {", ".join(f'"{column.name}"' for column in _ROW)} FROM mail_recipients
+    WHERE mailing = ? AND "row" BETWEEN ? AND ? AND state = ?"""  # noqa: S608 - our words
+_NEXT: Final = f'{_IN_STATE} ORDER BY "row" LIMIT ?'
+_DUE: Final = f'{_IN_STATE} AND next_ms <= ? ORDER BY "row" LIMIT ?'
 
 
 def _rows(
     transaction: Transaction, mailing: int, first: int, last: int, state: RowState, *, limit: int
 ) -> Sequence[Row]:
-    query = select(*_ROW).where(_R.mailing == mailing, _R.row.between(first, last), _R.state == state.value)
-    return [_row(values) for values in transaction.execute(query.order_by(_R.row).limit(limit))]
+    return _asked(transaction, _NEXT, (mailing, first, last, state.value, limit))
 
 
-def _row(values: Sequence[object]) -> Row:
-    fields = dict(zip(Row.__struct_fields__, values, strict=True))
-    fields["vars"] = json.decode(str(fields["vars"]).encode(), dict[str, object])
-    return Row(**fields)  # type: ignore[arg-type]  # the columns have the types of its fields
+def _asked(transaction: Transaction, query: str, values: Sequence[Any]) -> Sequence[Row]:
+    text = query.replace("?", "%s") if transaction.dialect.name == "postgresql" else query
+    return [_row(found) for found in answers(transaction, (text, values))[0]]
+
+
+def _row(values: Sequence[Any]) -> Row:
+    row, email, key, name, given, state, attempt, reply, first_ms = values
+    return Row(
+        row=row,
+        email=email,
+        key=key,
+        name=name,
+        vars=json.decode(given.encode(), dict[str, object]),
+        state=state,
+        attempt=attempt,
+        reply=reply,
+        first_ms=first_ms,
+    )
 
 
 def remaining(transaction: Transaction, mailing: int, first: int, last: int, now_ms: int) -> Remaining:

@@ -78,7 +78,6 @@ class Mailer:
         self._blobs = blobs
         self._identity = identity
         self._part = part
-        self._signature = signature
         self._reactor = reactor
         self._pool = ThreadPool(minthreads=0, maxthreads=1, name="mailer")
         self._means = Means(
@@ -87,7 +86,7 @@ class Mailer:
             pace=Pace(rate=rate, per_domain=per_domain),
             hands=Hands(way.width, clock_s=clock.seconds, rate=rate),
             patience=patience,
-            sign=self._sign,
+            sign=None if signature is None else partial(self._in_thread, signature.sign),
             clock=clock,
             now_ms=now_ms,
             jitter=jitter,
@@ -110,12 +109,6 @@ class Mailer:
         await self._means.press.stop()
         if self._pool.started:
             self._pool.stop()
-
-    async def _sign(self, message: bytes) -> bytes:
-        if self._signature is None:
-            return message
-        signed: bytes = await self._in_thread(self._signature.sign, message)
-        return signed
 
     def _in_thread(self, call: Callable[..., Any], *given: Any) -> Deferred[Any]:
         """What ``call`` returns, called in a thread: RSA takes milliseconds, ten thousand addresses a tenth of a
