@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
-PROJECT := setup.cfg pyproject.toml requirements.lock
+PROJECT := setup.cfg setup.py pyproject.toml requirements.lock msgd/notifier/_wave.c
 # Tests to run (TESTS=tests.broker), and what else trial is told (TRIAL=--until-failure); by default two at a time: much of
 # the time they wait for servers.
 TESTS ?= tests
@@ -60,7 +60,7 @@ lock:
 
 clean:
 	rm -rf $(VENV) build dist msgd.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
-	rm -f twisted/plugins/dropin.cache
+	rm -f twisted/plugins/dropin.cache msgd/notifier/*.so
 	find msgd twisted tests bench -name __pycache__ -type d -exec rm -rf {} +
 
 # The stamps make every target fast once its part is installed. The tree itself is what runs: the install is editable.

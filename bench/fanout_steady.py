@@ -19,6 +19,7 @@ from typing import Final
 
 from bench._crowd import Crowd, Figures, stamped
 from bench._pushers import Msgd, Nchan, Pusher, servers
+from msgd.notifier.wave import IN_C
 
 TURNS: Final = 3
 CLIENTS: Final = 1000
@@ -71,7 +72,8 @@ def report(runs: dict[str, list[Figures]], clients: int, messages: int) -> int:
     """Print the table; 0 if every contender delivered everything, and ours reach the goals."""
     peer = _latencies(runs["nchan"])
     turns = len(runs["msgd"])
-    print(f"{1 / INTERVAL_S:g} messages a second to {clients:,} WebSockets, medians of {turns} turns of {messages}")
+    print(f"{1 / INTERVAL_S:g} messages a second to {clients:,} WebSockets, medians of {turns} turns of {messages};")
+    print(f"msgd's loop over its sockets is the one in {'C' if IN_C else 'Python'}")
     print(f"{'':<20} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'p50, p99 to nchan':>20}")
     reached = True
     for name, several in runs.items():

@@ -12,11 +12,16 @@ def plain(transport: Any) -> Any:
     return transport if isinstance(transport, Connection) and not getattr(transport, "TLS", False) else None
 
 
+def is_idle(tcp: Any) -> bool:
+    """Whether the socket may be sent to: it is open, and nothing waits for it. ``tcp``: of :func:`plain`."""
+    # Both buffers must be looked at: what was queued in this turn is not in dataBuffer yet.
+    return not (tcp is None or not tcp.connected or tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting)
+
+
 def send_at_once(tcp: Any, data: bytes) -> int:
     """How many bytes the socket has taken; none while others wait, so that the order stays. The rest is for
     ``transport.write``. ``tcp``: of :func:`plain`."""
-    # Both buffers must be looked at: what was queued in this turn is not in dataBuffer yet.
-    if tcp is None or not tcp.connected or tcp.dataBuffer or tcp._tempDataBuffer or tcp.disconnecting:
+    if not is_idle(tcp):
         return 0
     try:
         sent: int = tcp.socket.send(data)

@@ -52,7 +52,8 @@ The feed, shared by all readers:
 ``feed``          what follows, joined to the broker and the journal
 ``line``          live messages put in order, and what is missing among them (pure)
 ``buckets``       which live buckets this process hears
-``audience``      who listens to what (pure); ``lane``: those who stand at one place, served together
+``audience``      who listens to what (pure); ``showing``: what is released is offered to them, in turns
+``squads``        readers at one place, sent to as one; ``wave``: the loop over their sockets, in C if it was built
 ``reader``        one reading of one connection, fed as its outlet drains
 ``subscription``  its place: at a cursor, paging, or live (pure)
 ``items``         an event encoded and framed once for all its readers; ``latest``: progress in order (pure)

@@ -29,7 +29,7 @@ L = TypeVar("L", bound=Patterned)
 class Group(Generic[L]):
     """Listeners that are due the same events."""
 
-    __slots__ = ("listeners", "patterns")
+    __slots__ = ("__weakref__", "listeners", "patterns")
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self.patterns = patterns

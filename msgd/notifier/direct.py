@@ -12,7 +12,7 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any, Final
 
-from msgd.sockets import plain, send_at_once
+from msgd.sockets import is_idle, plain, send_at_once
 
 _INT: Final = struct.Struct("@i")
 
@@ -77,13 +77,24 @@ class Writer:
             sent = 0
         return queued + int(sent)
 
+    def idle(self) -> int:
+        """The descriptor of the socket, if it may be sent to in this very moment; -1: everything goes through
+        :meth:`write`."""
+        tcp = self._tcp
+        if self._cork.held or not is_idle(tcp):
+            return -1
+        fd: int = tcp.fileno()
+        return fd
+
     def flush(self) -> None:
         """Let nothing be held back: the transport is about to be written to by somebody else."""
         self._cork.flush(self)
 
     def send(self, data: bytes) -> None:
         """The same, whatever the cork says."""
-        sent = send_at_once(self._tcp, data)
-        if sent == len(data):
-            return
-        self._transport.write(data[sent:] if sent else data)
+        self.sent(data, send_at_once(self._tcp, data))
+
+    def sent(self, data: bytes, taken: int) -> None:
+        """The socket has taken so many bytes of ``data`` (none, if it has failed): the rest waits for it."""
+        if taken < len(data):
+            self._transport.write(data[taken:] if taken > 0 else data)

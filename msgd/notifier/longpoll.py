@@ -112,6 +112,12 @@ class LongPoll:
     def drained(self) -> Deferred[None]:
         return Deferred() if self._said else succeed(None)  # no more is wanted
 
+    def straight(self) -> int:
+        return -1
+
+    def sent(self, data: bytes, taken: int) -> None:
+        """Not called: nothing goes straight."""
+
     def show(self, label: str, items: Sequence[Item]) -> int:
         if not items[0].pos:
             return len(items)  # transient: not part of a page

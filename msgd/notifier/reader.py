@@ -22,6 +22,7 @@ from msgd.notifier.gaps import first_kept, missing
 from msgd.notifier.items import Item, Stretch
 from msgd.notifier.limits import BIND_S, PAGE_BYTES, PAGE_EVENTS, POLL_S
 from msgd.notifier.ring import Reading
+from msgd.notifier.squads import Squad
 from msgd.notifier.subscription import Subscription
 
 _log = Logger()
@@ -39,6 +40,11 @@ class Outlet(Protocol):
     def show(self, label: str, items: Sequence[Item]) -> int:
         """Write the first of these that there is room for; how many that were. Mostly they are a
         :class:`~msgd.notifier.items.Stretch`, shared with the other readers of the label."""
+
+    def straight(self) -> int:
+        """See :class:`~msgd.notifier.squads.Straight`; an outlet that is no socket of its own always says -1."""
+
+    def sent(self, data: bytes, taken: int) -> None: ...
 
     def gap(self, label: str, gap: Gap, cursor: str = "") -> None:
         """Say that events are lost. Who goes on from ``cursor`` is not told of it again; "" if its place is known only
@@ -86,6 +92,7 @@ class Reader:
         self._pump: Deferred[None] | None = None
         self._held = False
         self._ended = False
+        self.squad: Squad[Reader] | None = None  # which then knows better where this one stands
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -126,6 +133,7 @@ class Reader:
         if self._ended:
             return
         self._ended = True
+        self._leave_squad()
         if self._pump is not None:
             self._pump.cancel()
         self._feed.remove(self)
@@ -138,7 +146,9 @@ class Reader:
         """The place up to which everything has been shown; "" while the journal has not said where that is."""
         if self._unsure:
             return ""
-        pos = max(self._place.pos, self._feed.released) if self._place.live else self._place.pos
+        pos = self._place.pos if self.squad is None else self.squad.pos
+        if self._place.live:
+            pos = max(pos, self._feed.released)
         return str(Cursor(self._epoch, pos))
 
     @property
@@ -148,21 +158,35 @@ class Reader:
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
-    def offer(self, items: Stretch) -> None:
+    def offer(self, items: Stretch) -> Outlet | None:
         """Live events."""
         if self._unsure:
-            return
+            return None
         place = self._place
         before = place.pos
         follows = self._shows_all and (self._seq is None or self._seq + 1 == items.first_seq)
         if follows and place.follow(items.first, items.last):
             self._write(items, before)  # as mostly: the short way, which thousands go at once
+            if self._one_topic and place.live and self._outlet.straight() >= 0:
+                return self._outlet
         else:
             fresh = place.offer(items)
             if fresh:
                 self._show(fresh, before)
         if not place.live:
             self.go()
+        return None
+
+    def stands(self, pos: int, seq: int) -> None:
+        self._place.pos = pos
+        self._seq = seq
+
+    def broke(self) -> None:
+        self._outlet.broke(self.label)
+
+    def _leave_squad(self) -> None:
+        if self.squad is not None:
+            self.squad.leave(self)
 
     def show_transient(self, items: Stretch) -> None:
         """Events that are not kept: shown to who is live, or lost."""
@@ -172,6 +196,7 @@ class Reader:
     def renewed(self) -> None:
         """The journal has another life, or has gone back."""
         self._renewed = True
+        self._leave_squad()
         if not self._unsure:
             self._from = Cursor(self._epoch, self._place.pos)
             self._unsure = True

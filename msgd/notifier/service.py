@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from msgd.broker.interface import Broker
 from msgd.clock import sleep
@@ -52,9 +53,12 @@ from msgd.notifier.rooms.commands import Rooms
 from msgd.notifier.rooms.directory import RoomDirectory
 from msgd.notifier.site import DashboardSite
 from msgd.notifier.streams import EventStreams
+from msgd.notifier.wave import IN_C
 from msgd.notifier.websocket import Sockets
 from msgd.work.cancel import cancel
 from msgd.work.interface import JobType
+
+_log = Logger()
 
 CLOSING_S: Final = 1.0
 """For the goodbyes of WebSockets to reach their clients before the process goes on stopping."""
@@ -176,6 +180,7 @@ class Notifier:
     async def start(self) -> None:
         """Read the dashboard's files, begin to listen to live messages; jobs are taken although the broker is down."""
         self._site.load()
+        _log.info("many sockets are sent to by the loop in {language}", language="C" if IN_C else "Python")
         await self._revocations.start()
         await self._rooms.start()
         await self._presence.start()

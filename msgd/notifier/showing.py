@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 from twisted.logger import Logger
@@ -15,6 +16,7 @@ from msgd.clock import Clock, DelayedCall
 from msgd.notifier.audience import Group
 from msgd.notifier.direct import Cork
 from msgd.notifier.items import Item, Stretch
+from msgd.notifier.squads import Squad, Squads, Straight
 
 _log = Logger()
 
@@ -35,8 +37,21 @@ class Listener(Protocol):
     def patterns(self) -> tuple[str, ...]:
         """What it listens to: topics and patterns; they stay the same."""
 
-    def offer(self, items: Stretch) -> None:
-        """Recorded events that match, each once, in order."""
+    @property
+    def label(self) -> str:
+        """How its outlet knows it."""
+
+    squad: Squad[Any] | None
+
+    def offer(self, items: Stretch) -> Straight | None:
+        """Recorded events that match, each once, in order. Returns its outlet, if what comes next may be sent straight
+        to that, together with what is for others who have been shown these."""
+
+    def stands(self, pos: int, seq: int) -> None:
+        """It has left its squad, and has been shown everything up to here."""
+
+    def broke(self) -> None:
+        """It is open what it was sent: it shows no more."""
 
     def show_transient(self, items: Stretch) -> None:
         """Events that are not kept."""
@@ -68,6 +83,7 @@ class Showing:
         self._rest: Iterator[None] = iter(())  # of the first round
         self._forgotten = 0  # times
         self._next: DelayedCall | None = None
+        self._squads: WeakKeyDictionary[Group[Listener], Squads[Listener]] = WeakKeyDictionary()
 
     def forget(self) -> None:
         """What has not been offered yet is not to be: all ask the journal where to go on, or the process stops."""
@@ -134,7 +150,17 @@ class Showing:
         served = 0
         for group, some in round_.offers.items():
             items = Stretch(some)
-            for listener in list(group.listeners):
+            squads = self._squads_of(group, round_)
+            for squad in squads or ():
+                if self._forgotten != forgotten:
+                    return
+                try:
+                    squad.advance(items)
+                except Exception:  # it has told its members; those of others must not lose their events
+                    _log.failure("readers of {patterns} could not be served", patterns=group.patterns)
+                yield
+            apart = list(group.listeners) if squads is None else squads.apart(group.listeners)
+            for listener in apart:
                 if self._forgotten != forgotten:
                     return
                 if listener in group.listeners:  # it may have gone in the meantime
@@ -142,9 +168,23 @@ class Showing:
                         if round_.after is None:
                             listener.show_transient(items)
                         else:
-                            listener.offer(items)
+                            outlet = listener.offer(items)
+                            if outlet is not None and squads is not None:
+                                squads.join(listener, outlet, items)
                     except Exception:  # one reader's mistake must not cost the others their events
                         _log.failure("a reader of {patterns} could not be served", patterns=group.patterns)
                 served += 1
                 if not served % BETWEEN_LOOKS:
                     yield
+
+    def _squads_of(self, group: Group[Listener], round_: _Round) -> Squads[Listener] | None:
+        """The squads to which this round may be offered as such. There are none in one of several groups: what those
+        are due leaves in one write a connection, which may have readers in each."""
+        if round_.after is None:
+            return None
+        if len(round_.offers) > 1:
+            squads = self._squads.pop(group, None)
+            if squads is not None:
+                squads.dissolve()
+            return None
+        return self._squads.setdefault(group, Squads())

@@ -210,6 +210,12 @@ class EventStream:
     def drained(self) -> Deferred[None]:
         return self._backlog.drained()
 
+    def straight(self) -> int:
+        return -1
+
+    def sent(self, data: bytes, taken: int) -> None:
+        """Not called: nothing goes straight."""
+
     def show(self, label: str, items: Sequence[Item]) -> int:
         if self.over.called:
             return 0

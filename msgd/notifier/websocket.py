@@ -274,6 +274,17 @@ class SocketConnection(WebSocketServerProtocol):
             self._write(frames[0] if len(frames) == 1 else b"".join(frames))
         return len(frames)
 
+    def straight(self) -> int:
+        if self._session is None or self._writer is None or self._deflates or self.state != self.STATE_OPEN:
+            return -1
+        return self._writer.idle()
+
+    def sent(self, data: bytes, taken: int) -> None:
+        if self._writer is not None:
+            self._writer.sent(data, taken)
+            if self._paused:
+                self._waiting += len(data)
+
     def gap(self, subscription: str, gap: Gap, cursor: str = "") -> None:
         self.say(gap_message(gap, subscription))
 

@@ -35,6 +35,12 @@ class Paper:
             self._enough.callback(None)
         return len(items)
 
+    def straight(self) -> int:
+        return -1
+
+    def sent(self, data: bytes, taken: int) -> None:
+        raise AssertionError("nothing went straight")
+
     def gap(self, label: str, gap: Gap, cursor: str = "") -> None:
         self.gaps.append((label, gap))
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.messages.live import LiveEvent
+from msgd.notifier import squads
 from msgd.notifier.audience import Group
 from msgd.notifier.direct import Cork
 from msgd.notifier.items import Item, Stretch
 from msgd.notifier.showing import BETWEEN_LOOKS, ROUNDS, TURN_S, Listener, Offers, Showing
+from msgd.notifier.squads import Squad, Straight
 
 MANY = 3000
 COST_S = 20e-6
 """That one listener takes: what a socket does."""
+
+
+class Socket:
+    """An outlet that takes everything."""
+
+    def straight(self) -> int:
+        return 7
+
+    def sent(self, data: bytes, taken: int) -> None:
+        raise AssertionError
 
 
 class Reader:
@@ -24,14 +38,27 @@ class Reader:
         self.patterns = ("room.a",)
         self.shown: list[int] = []
         self.calls = 0
+        self.label = "room.a"
+        self.squad: Squad[Any] | None = None
+        self.stood: list[int] = []
+        self.is_broken = False
         self._case = case
+        self.outlet: Straight | None = None
 
-    def offer(self, items: Stretch) -> None:
+    def offer(self, items: Stretch) -> Straight | None:
         self._case.now_s += COST_S
         self.calls += 1
         self.shown += [item.pos for item in items]
+        return self.outlet
 
-    show_transient = offer
+    def show_transient(self, items: Stretch) -> None:
+        self.offer(items)
+
+    def stands(self, pos: int, seq: int) -> None:
+        self.stood.append(pos)
+
+    def broke(self) -> None:
+        self.is_broken = True
 
     def renewed(self) -> None:
         raise AssertionError
@@ -144,6 +171,87 @@ class ShowingTest(SynchronousTestCase):
         self.showing.recorded(self.offers(3), after=2)
         self.finish()
         self.assertEqual(self.readers[-1].shown, [3])
+
+    def gather(self) -> list[int]:
+        """Give all readers sockets, and show them the event 1; returns the sizes of the waves sent from then on."""
+        waves: list[int] = []
+
+        def send_each(fds: list[int], data: bytes) -> list[int]:
+            waves.append(len(fds))
+            self.now_s += len(fds) * COST_S
+            return [len(data)] * len(fds)
+
+        self.patch(squads, "send_each", send_each)
+        for reader in self.readers:
+            reader.outlet = Socket()
+        self.showing.recorded(self.offers(1), after=0)
+        self.finish()
+        self.assertEqual(waves, [])
+        return waves
+
+    def test_together(self) -> None:
+        """Who has been shown the same is sent what follows in waves, which are turns of 20 ms too."""
+        waves = self.gather()
+        self.showing.recorded(self.offers(2), after=1)
+        self.assertLess(self.now_s, 2 * MANY * COST_S)
+        self.finish()
+        self.assertEqual(sum(waves), MANY)
+        self.assertEqual({reader.calls for reader in self.readers}, {1})
+        self.readers[7].outlet = None
+        squad = self.readers[7].squad
+        assert squad is not None
+        squad.leave(self.readers[7])
+        self.showing.recorded(self.offers(3), after=2)
+        self.finish()
+        self.assertEqual(self.readers[7].shown, [1, 3])
+        self.assertEqual(self.readers[7].stood, [2])
+        self.assertEqual(sum(waves), 2 * MANY - 1)
+
+    def test_not_together_with_others(self) -> None:
+        """A round of several groups is offered to each, as it is to leave in one write a connection; then they are
+        together again."""
+        waves = self.gather()
+        other: Group[Listener] = Group(("room.a", "room.b"))
+        self.showing.recorded({**self.offers(2), other: items(2)}, after=1)
+        self.finish()
+        self.assertEqual({tuple(reader.shown) for reader in self.readers}, {(1, 2)})
+        self.assertEqual(waves, [])
+        self.showing.recorded(self.offers(3), after=2)
+        self.showing.recorded(self.offers(4), after=3)
+        self.finish()
+        self.assertEqual({tuple(reader.shown) for reader in self.readers}, {(1, 2, 3)})
+        self.assertEqual(sum(waves), MANY)
+
+    def test_a_wave_that_fails(self) -> None:
+        """Its readers are told, and those of others have their events."""
+        waves = self.gather()
+        failures = iter([ValueError("a mistake")])
+
+        def fails_once(fds: list[int], data: bytes) -> list[int]:
+            for failure in failures:
+                raise failure
+            waves.append(len(fds))
+            return [len(data)] * len(fds)
+
+        self.patch(squads, "send_each", fails_once)
+        self.showing.recorded(self.offers(2), after=1)
+        self.finish()
+        broken = [reader for reader in self.readers if reader.is_broken]
+        self.assertEqual(sum(waves) + len(broken), MANY)
+        self.assertLessEqual(len(broken), squads.SIZE)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_forgotten_between_waves(self) -> None:
+        """Who was not sent it yet stands where it stood."""
+        waves = self.gather()
+        self.showing.recorded(self.offers(2), after=1)
+        self.showing.forget()
+        sent = sum(waves)
+        self.assertLess(sent, MANY)
+        for reader in self.readers:
+            if reader.squad is not None:
+                reader.squad.leave(reader)
+        self.assertEqual(sorted(reader.stood[-1] for reader in self.readers), [1] * (MANY - sent) + [2] * sent)
 
     def test_a_mistake_of_one(self) -> None:
         """One reader's mistake costs the others nothing."""
