@@ -130,20 +130,20 @@ class NewsletterTests(SynchronousTestCase):
             sys.stderr.write(f"\n{time.monotonic() - began:.1f} s, {result}\n")  # for the report of a run
 
     def test_embedded_killed(self) -> None:
-        """1,500 recipients out of an uploaded CSV, on the embedded defaults, whose one process is killed twice."""
+        """10,000 recipients out of an uploaded CSV, on the embedded defaults, whose one process is killed twice."""
         server = self.serve()
         made = embedded(self, more=MAIL.format(port=server.port))
         made.start()
         with logs_on_failure(made):
-            list_ = "email,n\r\n" + "".join(f"{_address(number)},{number}\r\n" for number in range(1, 1501))
+            list_ = "email,n\r\n" + "".join(f"{_address(number)},{number}\r\n" for number in range(1, RECIPIENTS + 1))
             upload = self.upload(made, list_.encode())
             job = made.submit("mail", to={"upload": upload}, subject="News for {{ n }}", text="Hello {{ n }}!\n")
-            for wanted in (300, 900):
+            for wanted in (RECIPIENTS // 5, 3 * RECIPIENTS // 5):
                 until(lambda wanted=wanted: len(server.recipients()) >= wanted, f"{wanted} mails")  # type: ignore[misc]
                 made.kill("msgd")
                 made.start()
             self.ended(made, job)
-            self.check(made, server, job, 1500, 2 * IN_HAND)
+            self.check(made, server, job, RECIPIENTS, 2 * IN_HAND)
 
 
 def _address(number: int) -> str:
