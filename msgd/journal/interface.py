@@ -125,8 +125,8 @@ class Journal(Protocol):
         Known: same topic, source and id, kept or trimmed within a day. Stale: on ``job.<id>``, a token lower than the
         highest seen there; events out of the outbox (``event.outbox`` set) raise that fence and never fall to it.
         ``live_pos``: live push has come that far, said in the same transaction. ``within`` is called in the
-        transaction with all the events given and those recorded. Raises LeaseLost; InvalidInput if the database
-        refuses an event's data (then nothing is stored: try them one by one).
+        transaction with all the events given and those recorded; in each, if one is rolled back and begun anew. Raises
+        LeaseLost; InvalidInput if the database refuses an event's data (then nothing is stored: try them one by one).
         """
 
     @overload

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, overload
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from msgd.database import Database, Transaction
 from msgd.errors import InvalidInput
 from msgd.journal import gaps, history, retention, tables
 from msgd.journal import lease as leases
-from msgd.journal.append import KnownTopics, Within, append, lock_head
+from msgd.journal.append import Memory, Within, append, append_ahead, lock_head, was_in_vain
 from msgd.journal.interface import Appended, HeadState, Lease, Page, Resume, Retention, TopicInfo
+from msgd.journal.numbering import TopicState
+from msgd.journal.statements import Head
 from msgd.messages.cursors import Cursor
 from msgd.messages.events import Event
 from msgd.messages.topics import check_topic
@@ -38,7 +40,7 @@ class SQLJournal:
         self._database = database
         self._now_ms = now_ms
         self._new_epoch = new_epoch
-        self._known_topics = KnownTopics()
+        self._memory = Memory()
 
     # -- the one writer -----------------------------------------------------------------------------------------------
 
@@ -71,18 +73,35 @@ class SQLJournal:
         live_pos: int | None = None,
         within: Within[W] | None = None,
     ) -> Appended[W] | Appended[None]:
-        topics = self._known_topics.under(lease)
         try:
-            appended, changed = await self._database.write(
-                lambda transaction: append(transaction, lease, events, topics, live_pos, within)
-            )
+            try:
+                appended, topics, head = await self._append(lease, events, live_pos, within)
+            except DBAPIError as error:
+                if not was_in_vain(error):
+                    raise
+                self._memory.doubt(error)
+                appended, topics, head = await self._append(lease, events, live_pos, within)
         except BaseException as error:  # cancelled too: it may have been stored, so what is remembered may be wrong
-            self._known_topics.forget()
+            self._memory.forget()
             if isinstance(error, DataError):
                 raise InvalidInput(f"the database refuses an event of the batch: {error.orig}") from error
             raise
-        self._known_topics.remember(lease, changed)
+        # Known events come in swarms, after a lost connection: until they are through, each batch asks.
+        self._memory.remember(lease, topics, None if appended.known else head)
         return appended
+
+    async def _append(
+        self, lease: Lease, events: Sequence[Event], live_pos: int | None, within: Within[W] | None
+    ) -> tuple[Appended[W], dict[str, TopicState], Head]:
+        topics = self._memory.under(lease)
+        ahead = self._memory.ahead(lease, events) if self._database.dialect == "postgresql" else None
+        if ahead is None:
+            return await self._database.write(
+                lambda transaction: append(transaction, lease, events, topics, live_pos, within)
+            )
+        return await self._database.write(
+            lambda transaction: append_ahead(transaction, lease, events, topics, ahead, live_pos, within)
+        )
 
     async def lived(self, lease: Lease, pos: int) -> None:
         await self._database.write(lambda transaction: append(transaction, lease, (), {}, pos, None))

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from msgd.database import Transaction
 from msgd.database.arrays import array_of_texts
-from msgd.database.direct import answers, array_of_bytes, insert_rows, update_rows
+from msgd.database.direct import answers, array_of_bytes, insert_rows, later, update_rows
 from msgd.journal import tables
 from msgd.journal.numbering import TopicState
 
@@ -29,6 +29,12 @@ class Head(Struct, frozen=True):
     lease_number: int
     lease_until_ms: int
 
+
+MOVED: Final = "22012"
+"""PostgreSQL's error for a division by zero: what :func:`move_head` comes to if the head is not as it was left."""
+
+KNOWN: Final = "23505"
+"""And for a key that is there: of an event that is known."""
 
 _STATE: Final = ", ".join(TopicState.__struct_fields__)
 _HEAD: Final = ", ".join(Head.__struct_fields__)
@@ -83,6 +89,21 @@ def update_topics(transaction: Transaction, topics: Sequence[TopicState]) -> Non
 
 def update_head(transaction: Transaction, id_: int, pos: int, live_pos: int, last_topic: int) -> None:
     update_rows(transaction, tables.head, _MOVING, [(id_, pos, live_pos, last_topic)])
+
+
+def move_head(transaction: Transaction, left: Head, moved: Head) -> None:
+    """Set ``pos``, and ``live_pos`` if that is behind, of a head that is as it was ``left``, under the same lease; if
+    it is not, the transaction fails with :data:`MOVED`. Only for PostgreSQL. It locks the row, and is not answered."""
+    values = (moved.pos, moved.live_pos, left.id, left.epoch, left.pos, left.last_topic)
+    later(transaction, _MOVE, [str(value) for value in (*values, left.lease_number, left.lease_holder)])
+
+
+# A statement that matches nothing is no error by itself; here the others of its transaction must not be performed then.
+_MOVE: Final = (
+    "WITH moved AS (UPDATE journal_head SET pos = %s::bigint, live_pos = greatest(live_pos, %s::bigint) "
+    "WHERE id = %s::integer AND epoch = %s::text AND pos = %s::bigint AND last_topic = %s::bigint "
+    "AND lease_number = %s::bigint AND lease_holder = %s::text RETURNING 1) SELECT 1 / count(*) FROM moved"
+)
 
 
 def _among(transaction: Transaction, query: str, kind: str, values: Collection[Any]) -> tuple[str, Sequence[Any]]:

@@ -1,4 +1,4 @@
-"""The journal against a model: any interleaving of appends, copies, takeovers, trims and erases (SQLite)."""
+"""The journal against a model: any interleaving of appends, copies, takeovers, trims and erases."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from msgd.messages.cursors import Cursor
 from msgd.messages.events import Event
 from msgd.messages.topics import matches
 from tests.database.deterministic import Stepped, same_thread
+from tests.servers.postgres import cluster
 
 T = TypeVar("T")
 
@@ -47,8 +48,7 @@ class JournalMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="msgd-journal-"))
         self.steps = Stepped()
-        url = f"sqlite:///{self.folder / 'test.sqlite3'}"
-        self.database = Database(url, reactor=same_thread, workers=self.steps)
+        self.database = Database(self.url(), reactor=same_thread, workers=self.steps)
         self.now(self.database.start())
         self.time_ms = 10**12
         self.journals = [SQLJournal(self.database, now_ms=lambda: self.time_ms) for _ in range(2)]
@@ -59,6 +59,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.known: dict[tuple[str, str], int | None] = {}  # kept (None), or when it went
         self.fences: dict[str, int] = {}
         self.forgotten: set[str] = set()  # topics of which ids have been forgotten
+
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'test.sqlite3'}"
 
     def teardown(self) -> None:
         self.now(self.database.stop())
@@ -211,15 +214,36 @@ class JournalMachine(RuleBasedStateMachine):
             assert (info.first_seq, info.last_seq) == (max(0, self.gone.get(info.topic, 0)) + 1, last)
 
 
+class OnPostgreSQL(JournalMachine):
+    """Where a batch is numbered before the head is asked."""
+
+    def url(self) -> str:
+        self.name = cluster().create_database()
+        return cluster().url(self.name)
+
+    def teardown(self) -> None:
+        super().teardown()
+        cluster().drop_database(self.name)
+
+
 class ModelTests(SynchronousTestCase):
-    def test_journal_keeps_to_the_model(self) -> None:
-        """Seqs are contiguous, positions increase, nothing is there twice, nothing lost goes unsaid."""
+    """Seqs are contiguous, positions increase, nothing is there twice, nothing lost goes unsaid."""
+
+    def run_machine(self, machine: type[JournalMachine], examples: int) -> None:
         run_state_machine_as_test(
-            JournalMachine,
+            machine,
             settings=settings(
-                max_examples=30,
+                max_examples=examples,
                 stateful_step_count=30,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
             ),
         )
+
+    def test_sqlite(self) -> None:
+        """On SQLite."""
+        self.run_machine(JournalMachine, 30)
+
+    def test_postgresql(self) -> None:
+        """On PostgreSQL."""
+        self.run_machine(OnPostgreSQL, 6)
