@@ -117,9 +117,8 @@ class History:
         reads.remove(read)
         if not reads and self._reads.get(asked) is reads:
             del self._reads[asked]
-        waiting, read.waiting = read.waiting, []
-        for one in waiting:
-            one.callback(result)
+        while read.waiting:  # who is told may have others stop waiting
+            read.waiting.pop(0).callback(result)
         if isinstance(result, Failure) and result.check(CancelledError):
             raise CancelledError
 

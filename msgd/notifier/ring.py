@@ -111,5 +111,7 @@ class Ring:
         return item.event.seq is None or item.event.seq >= self.first
 
     def cut(self, after: int, limit: int, upto: int) -> Reading:
-        """The next events after ``after``, which lies not before the ring's; it is known to be whole up to ``upto``."""
-        return cut(self._items, after=after, limit=limit, upto=upto)
+        """The next events after ``after``, which lies not before the ring's; ``upto``: how far events have been
+        released. What was read from the journal may lie beyond that, and comes later."""
+        end = bisect_right(self._items, upto, key=_pos)
+        return cut(self._items if end == len(self._items) else self._items[:end], after=after, limit=limit, upto=upto)

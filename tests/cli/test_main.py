@@ -111,7 +111,7 @@ class ServerTest(CommandCase):
     def test_environment(self) -> None:
         """MSGD_URL and MSGD_TOKEN stand for --url and --token, MSGD_CONFIG for --config."""
         made = deployment()
-        env = environment(MSGD_URL=made.url, MSGD_TOKEN=made.token("ann", "submit:none"))
+        env = environment(MSGD_URL=made.url, MSGD_TOKEN=made.token("newcomer", "submit:none"))
         self.assertIn("no jobs", self.msgd("jobs", "list", config=False, env=env)[1])
         self.msgd("jobs", "list", "--state", "done", config=False, env=environment(MSGD_CONFIG=str(made.config)))
 

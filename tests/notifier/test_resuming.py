@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from msgd.journal.interface import Page, Resume, Retention
 from msgd.messages.cursors import Cursor
@@ -142,3 +142,20 @@ class HistoryTest(WorldCase):
         self.assertEqual(journal.reads, reads)
         first, second = [await history.page(epoch, ("room.a",), after=0, limit=250) for _ in range(2)]
         self.assertIs(first.items, second.items)  # and so their frames
+
+    async def test_stopped_by_another(self) -> None:
+        """Of those who wait for the same page one may stop another when it is told; a third has its page all the
+        same."""
+        world = await self.world()
+        await world.scribe.record([world.event("room.a")])
+        line = Line()
+        history = History(world.journal, line, Recent(line), reactor)
+        self.addCleanup(history.stop)
+        first, second, third = [
+            Deferred.fromCoroutine(history.page("e", ("room.a",), after=0, limit=9)) for _ in range(3)
+        ]
+        first.addCallback(lambda _: second.cancel())
+        await first
+        with self.assertRaises(CancelledError):
+            await second
+        self.assertEqual(len((await third).items), 1)
