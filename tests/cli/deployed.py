@@ -40,6 +40,14 @@ def environment(**more: str) -> dict[str, str]:
 class CommandCase(SynchronousTestCase):
     """A test that calls ``msgd``."""
 
+    def pause_type(self, name: str) -> None:
+        """Pause a job type until the test ends or resumes it, and wait until the worker has heard of it."""
+        words = f"jobs of type {name} are paused"
+        before = deployment().log("msgd").count(words)  # other tests pause it too
+        self.msgd("types", "pause", name)
+        self.addCleanup(self.msgd, "types", "resume", name)
+        until(lambda: deployment().log("msgd").count(words) > before, f"{name} is paused")
+
     def msgd(
         self, *arguments: str, code: int = 0, given: bytes = b"", config: bool = True, env: dict[str, str] | None = None
     ) -> tuple[str, str]:

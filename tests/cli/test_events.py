@@ -7,7 +7,6 @@ import signal
 
 from msgd.services.mailer.worker import PART
 from tests.cli.deployed import CommandCase, deployment, ended, read_until
-from tests.stories.deployment import until
 from tests.stories.site import serve
 
 
@@ -61,11 +60,7 @@ class WatchTest(CommandCase):
 
     def test_parts(self) -> None:
         """Of a mail that is split, which says nothing itself meanwhile, it is told how far its parts are together."""
-        paused = "jobs of type mail are paused"
-        before = deployment().log("msgd").count(paused)
-        self.msgd("types", "pause", "mail")
-        self.addCleanup(self.msgd, "types", "resume", "mail")
-        until(lambda: deployment().log("msgd").count(paused) > before, "mail is paused")
+        self.pause_type("mail")
         to = [{"email": f"watched-{number}@example.com"} for number in range(PART + 1)]
         job = deployment().submit("mail", to=to, subject="x", text="y")
         process = self.begin("watch", f"job.{job}")

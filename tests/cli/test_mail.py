@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.cli.mail import recipient, told
 from tests.cli.deployed import CommandCase, Terminal, deployment, ended, read_until
-from tests.stories.deployment import until
 
 
 class MailTest(CommandCase):
@@ -73,9 +72,7 @@ class MailTest(CommandCase):
 
     def test_detached(self) -> None:
         """Ctrl-C leaves it running and says how to go on; paused, resumed, followed with a bar to its end."""
-        self.msgd("types", "pause", "mail")
-        self.addCleanup(self.msgd, "types", "resume", "mail")
-        until(lambda: "jobs of type mail are paused" in deployment().log("msgd"), "mail is paused")
+        self.pause_type("mail")
         text = self.file("t.txt", "Hello")
         process = self.begin(
             "mail", "--to", "cli-d@example.com", "--to", "x@example.com", "--subject", "x", "--text", text
