@@ -39,8 +39,8 @@ async def _timed(count: int, callers: int, one: Callable[[int], Awaitable[object
 
 async def _once(database: Database, reactor: object, count: int, callers: int) -> dict[str, float]:
     posted: list[OutboxRow] = []
-    jobs = SqlJobs(database, clock=reactor, post=posted.extend)  # type: ignore[arg-type]
-    outbox = SqlOutbox(database, clock=reactor)  # type: ignore[arg-type]
+    jobs = SqlJobs(database, clock=reactor, post=posted.extend)  # type: ignore[arg-type]  # a reactor is a clock too
+    outbox = SqlOutbox(database, clock=reactor)  # type: ignore[arg-type]  # a reactor is a clock too
     ids: list[str] = []
     claims: dict[str, Claim] = {}
 
@@ -75,7 +75,7 @@ async def _once(database: Database, reactor: object, count: int, callers: int) -
 
 
 async def _bench(url: str, count: int, callers: int, reactor: object) -> None:
-    database = Database(url, reactor=reactor)  # type: ignore[arg-type]
+    database = Database(url, reactor=reactor)  # type: ignore[arg-type]  # a reactor is a clock too
     await database.start()
     runs = [await _once(database, reactor, count, callers) for _ in range(REPETITIONS)]
     await database.stop()

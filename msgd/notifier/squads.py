@@ -110,7 +110,7 @@ class Squad(Generic[M]):
             taken = send_each(fds, data)
             if taken.count(len(data)) < len(fds):
                 self._wait(outlets, taken, data)
-        except Exception:
+        except Exception:  # whatever it was, what they were sent is not known: their clients are to come again
             for member in self.dissolve():
                 member.broke()
             raise

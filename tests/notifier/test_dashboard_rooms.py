@@ -133,7 +133,7 @@ class RoomsTest(PagesCase):
         self.assertNotIn("Message 0", await ann.texts(TEXTS))
         for before in (90, 30, 0):
             await self.script(ann, "document.querySelector('.talk-view').scrollTop = 0")
-            await ann.wait_for_texts(TEXTS, lambda texts, wanted=before: f"Message {wanted}" in texts)  # type: ignore[misc]
+            await ann.wait_for_texts(TEXTS, lambda texts, wanted=before: f"Message {wanted}" in texts)  # type: ignore[misc]  # mypy infers no default
             self.assertGreater(await self.script(ann, "return document.querySelector('.talk-view').scrollTop"), 0)
         await ann.wait_for_texts(".talk-top", lambda texts: list(texts) == ["The beginning"])
         shown = await ann.texts(TEXTS)

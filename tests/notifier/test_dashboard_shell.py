@@ -70,7 +70,7 @@ class ShellTest(PagesCase):
             await self.script(chromium, f"document.querySelector('#nav a[href=\"{path}\"]').focus()")
             self.assertTrue(await self.script(chromium, "return document.activeElement.matches(':focus-visible')"))
             await self.keys(chromium, Keys.ENTER)
-            await chromium.wait_for_texts("main h1", lambda texts, wanted=heading: list(texts) == [wanted])  # type: ignore[misc]
+            await chromium.wait_for_texts("main h1", lambda texts, wanted=heading: list(texts) == [wanted])  # type: ignore[misc]  # mypy infers no default
             current = await chromium.texts("#nav [aria-current=page] > span:first-child")
             self.assertEqual(len(current), 1)
         self.assertEqual(await chromium.complaints(), [])
@@ -87,7 +87,7 @@ class ShellTest(PagesCase):
             ("/rooms/nosuch", "There is no such room", "/rooms"),
         ):
             await self.go(chromium, world, path)
-            await chromium.wait_for_texts(".empty :is(h1, h2)", lambda texts, wanted=words: list(texts) == [wanted])  # type: ignore[misc]
+            await chromium.wait_for_texts(".empty :is(h1, h2)", lambda texts, wanted=words: list(texts) == [wanted])  # type: ignore[misc]  # mypy infers no default
             ways = "return Array.from(document.querySelectorAll('.empty a.button'), one => one.getAttribute('href'))"
             self.assertEqual(await self.script(chromium, ways), [way])
             offered = "return document.querySelectorAll('main #say, main .button.danger').length"
@@ -220,7 +220,7 @@ class ShellTest(PagesCase):
             await self.prefer(chromium, scheme)
             for path, css, words in self.places(LONG):
                 await self.go(chromium, world, path)
-                await chromium.wait_for_texts(css, lambda texts, part=words: any(part in text for text in texts))  # type: ignore[misc]
+                await chromium.wait_for_texts(css, lambda texts, part=words: any(part in text for text in texts))  # type: ignore[misc]  # mypy infers no default
                 self.assertEqual(await self.script(chromium, OVERFLOW), 0, path)
         await chromium.click("#menu")
         self.assertTrue(await self.script(chromium, "return document.querySelector('#nav').offsetParent !== null"))
@@ -236,7 +236,7 @@ class ShellTest(PagesCase):
         await self.fill_with(world, HOSTILE)
         for path, css, words in self.places(HOSTILE):
             await self.go(chromium, world, path)
-            await chromium.wait_for_texts(css, lambda texts, part=words: any(part in text for text in texts))  # type: ignore[misc]
+            await chromium.wait_for_texts(css, lambda texts, part=words: any(part in text for text in texts))  # type: ignore[misc]  # mypy infers no default
             self.assertIsNone(await self.script(chromium, "return window.ran"), path)
         await self.go(chromium, world, "/notifications")
         await chromium.click(".notice-row")

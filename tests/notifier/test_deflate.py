@@ -65,7 +65,7 @@ class OffersTest(SynchronousTestCase):
 class CompressionTest(WorldCase):
     """Clients in threads, which block."""
 
-    async def world(self, compress: bool = True) -> World:  # type: ignore[override]
+    async def world(self, compress: bool = True) -> World:  # type: ignore[override]  # another argument than the base's
         return await super().world(Settings(compress=compress))
 
     async def client(self, world: World, compression: str | None = "deflate") -> ClientConnection:
@@ -159,6 +159,6 @@ def closes(port: int, given: str, data: bytes) -> int:
 def connected(port: int, compression: str | None) -> ClientConnection:
     """A client that offers to take messages compressed, or not."""
     return connect(
-        f"ws://127.0.0.1:{port}/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
+        f"ws://127.0.0.1:{port}/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]  # it wants a NewType of str
         compression=compression, additional_headers={"Authorization": f"Bearer {token()}"}, proxy=None, open_timeout=60,
     )  # fmt: skip

@@ -57,6 +57,6 @@ class MountTest(WorldCase):
 
     async def test_no_two_of_one_path(self) -> None:
         """A mounted route cannot take the place of another one."""
-        taken = Route(method="GET", path="/api/jobs", endpoint=Painters(None).paint)  # type: ignore[arg-type]
+        taken = Route(method="GET", path="/api/jobs", endpoint=Painters(None).paint)  # type: ignore[arg-type]  # it is never called
         with self.assertRaises(ValueError):
             await self.world(mounts=[lambda _: (taken,)])

@@ -159,7 +159,7 @@ class ShowingTest(SynchronousTestCase):
     def test_forgotten(self) -> None:
         """What is forgotten, also by one of those who are served, is offered to nobody; what comes then is."""
         first = self.readers[0]
-        first.offer = lambda items: self.showing.forget()  # type: ignore[method-assign]
+        first.offer = lambda items: self.showing.forget()  # type: ignore[method-assign]  # of this one only
         self.showing.recorded(self.offers(1), after=0)
         self.assertEqual({tuple(reader.shown) for reader in self.readers}, {()})
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -259,7 +259,7 @@ class ShowingTest(SynchronousTestCase):
         def broken(items: Stretch) -> None:
             raise ValueError("a mistake")
 
-        self.readers[0].offer = broken  # type: ignore[method-assign]
+        self.readers[0].offer = broken  # type: ignore[method-assign]  # of this one only
         self.showing.recorded(self.offers(1), after=0)
         self.finish()
         self.assertEqual({tuple(reader.shown) for reader in self.readers[1:]}, {(1,)})

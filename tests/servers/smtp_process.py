@@ -89,7 +89,7 @@ class Server(SMTP):
     async def smtp_DATA(self, arg: str) -> None:
         if getattr(self.envelope, "step", Step()).what == "mid":
             await self.push("354 go on")
-            self.transport.close()  # type: ignore[union-attr]
+            self.transport.close()  # type: ignore[union-attr]  # it is there while connected
         else:
             await super().smtp_DATA(arg)
 

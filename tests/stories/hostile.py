@@ -172,7 +172,7 @@ class Watchers:
         self.by_socket: list[int] = []
         self.by_stream: list[int] = []
         self._socket = connect(
-            made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
+            made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]  # it wants a NewType of str
             additional_headers={"Authorization": f"Bearer {token}"}, max_size=None, proxy=None, open_timeout=60,
         )  # fmt: skip
         self._socket.send(json.dumps({"op": "subscribe", "topic": TOPIC}))

@@ -177,27 +177,27 @@ class KillingAdapters(Adapters):
 
     @cached_property
     def broker(self) -> Any:
-        return KillingBroker(Adapters.broker.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingBroker(Adapters.broker.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
     @cached_property
     def outbox_store(self) -> Any:
-        return KillingStore(Adapters.outbox_store.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingStore(Adapters.outbox_store.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
     @cached_property
     def outbox(self) -> Any:
-        return KillingOutbox(Adapters.outbox.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingOutbox(Adapters.outbox.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
     @cached_property
     def jobs(self) -> Any:
-        return KillingJobs(Adapters.jobs.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingJobs(Adapters.jobs.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
     @cached_property
     def uploads(self) -> Any:
-        return KillingUploads(Adapters.uploads.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingUploads(Adapters.uploads.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
     @cached_property
     def journal(self) -> Any:
-        return KillingJournal(Adapters.journal.func(self), self.trigger)  # type: ignore[attr-defined]
+        return KillingJournal(Adapters.journal.func(self), self.trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class KillingAdapters(Adapters):
 
     @cached_property
     def jobs(self) -> Any:
-        return KillingLedger(Adapters.jobs.func(self), trigger)  # type: ignore[attr-defined]
+        return KillingLedger(Adapters.jobs.func(self), trigger)  # type: ignore[attr-defined]  # mypy takes a cached_property for its value
 
 
 trigger: Final = Trigger(os.environ.get(VARIABLE, ""))

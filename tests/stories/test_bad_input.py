@@ -72,7 +72,7 @@ class BadInputTests(SynchronousTestCase):
 
     def socket(self, made: Deployment, token: str) -> ClientConnection:
         return connect(
-            made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
+            made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]  # it wants a NewType of str
             additional_headers={"Authorization": f"Bearer {token}"}, max_size=None, proxy=None,
         )  # fmt: skip
 

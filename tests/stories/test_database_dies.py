@@ -60,7 +60,7 @@ class Heard:
 
 def by_socket(case: SynchronousTestCase, made: Deployment, since: str | None) -> Iterator[dict[str, Any]]:
     client = connect(
-        made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]
+        made.url.replace("http", "ws") + "/ws", subprotocols=["msgd.v1"],  # type: ignore[list-item]  # it wants a NewType of str
         additional_headers={"Authorization": f"Bearer {made.token()}"}, proxy=None, open_timeout=60,
     )  # fmt: skip
     case.addCleanup(client.close)

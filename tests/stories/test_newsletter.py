@@ -119,7 +119,7 @@ class NewsletterTests(SynchronousTestCase):
             began = time.monotonic()
             for number in range(1, KILLS + 1):
                 wanted = number * RECIPIENTS // (KILLS + 2)
-                until(lambda wanted=wanted: len(server.recipients()) >= wanted, f"{wanted} mails")  # type: ignore[misc]
+                until(lambda wanted=wanted: len(server.recipients()) >= wanted, f"{wanted} mails")  # type: ignore[misc]  # mypy infers no default
                 victim = (made, other)[number % 2]
                 victim.kill("mailer")
                 victim.start("mailer")
@@ -139,7 +139,7 @@ class NewsletterTests(SynchronousTestCase):
             upload = self.upload(made, list_.encode())
             job = made.submit("mail", to={"upload": upload}, subject="News for {{ n }}", text="Hello {{ n }}!\n")
             for wanted in (RECIPIENTS // 5, 3 * RECIPIENTS // 5):
-                until(lambda wanted=wanted: len(server.recipients()) >= wanted, f"{wanted} mails")  # type: ignore[misc]
+                until(lambda wanted=wanted: len(server.recipients()) >= wanted, f"{wanted} mails")  # type: ignore[misc]  # mypy infers no default
                 made.kill("msgd")
                 made.start()
             self.ended(made, job)

@@ -176,11 +176,11 @@ class PicturesTest(TestCase):
         before = {name: state for name, (state, _, _) in (await self.now(chromium)).items()}
         for kind in ("drop", "paste"):
             name = f"{kind}ed.jpg"
-            await chromium.run(lambda driver, kind=kind, name=name: driver.execute_script(script, kind, content, name))  # type: ignore[misc]
+            await chromium.run(lambda driver, kind=kind, name=name: driver.execute_script(script, kind, content, name))  # type: ignore[misc]  # mypy infers no default
             before[name] = "shown"
             await self.cards(chromium, before)
         for words in ("Delete", "Really delete?"):
-            await chromium.wait_for_texts(".upload:first-child .quiet", lambda texts, words=words: texts == [words])  # type: ignore[misc]
+            await chromium.wait_for_texts(".upload:first-child .quiet", lambda texts, words=words: texts == [words])  # type: ignore[misc]  # mypy infers no default
             await chromium.click(".upload:first-child .quiet")
         del before["pasteed.jpg"]
         await self.cards(chromium, before)

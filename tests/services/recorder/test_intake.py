@@ -61,7 +61,7 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(named(self.intake.take()), [("talk", 0), ("jobs", 2)])
 
     def add(self, queue: str, number: int, **fields: object) -> Letter:
-        letter = Letter(queue, number, **fields)  # type: ignore[arg-type]
+        letter = Letter(queue, number, **fields)  # type: ignore[arg-type]  # fields of several types
         self.intake.add(Refused(letter, ""), float(self.count))
         self.count += 1
         return letter
