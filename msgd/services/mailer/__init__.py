@@ -6,7 +6,7 @@
 ``loading``        recipients into the ledger; ``csv_rows``: out of a file, row by row
 ``ledger``         the words of the ledger; ``tables``, ``store``: where it is kept
 ``sending``        one slice: mails in hand, their events, the ledger after them
-``pen``            writes the ledger, in groups
+``pen``            writes the ledger, in groups; ``telling``: the events; ``beat``: when, for all slices together
 ``judging``        what becomes of a recipient after an attempt; ``replies``: what a server has said
 ``pace``           how fast, overall and to each domain; ``bell``: what a slice waits for
 ``ways``           the contract of the ways out

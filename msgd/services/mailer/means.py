@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from msgd.clock import Clock
 from msgd.jobs.interface import Jobs
+from msgd.services.mailer.beat import Beat
 from msgd.services.mailer.composing import Copy, Mailing
 from msgd.services.mailer.hands import Hands
 from msgd.services.mailer.judging import Patience
@@ -27,6 +28,8 @@ class Means(Struct, frozen=True):
     press: Press
     pace: Pace
     hands: Hands
+    writing: Beat  # of the ledger
+    telling: Beat
     patience: Patience
     sign: Callable[[bytes], Deferred[bytes]] | None  # a whole message; None: they are not signed
     clock: Clock

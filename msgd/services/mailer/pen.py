@@ -9,13 +9,15 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from msgd.clock import Clock
+from msgd.services.mailer.beat import Beat
 from msgd.services.mailer.ledger import Begun, Ended, Row
 from msgd.services.mailer.steps.store import advance
 from msgd.work.interface import Context
 from msgd.work.outage import wait_out
 
-GATHER_S: Final = 0.02
-"""From the beginning of one step to that of the next: a step costs as much as the rows of twenty mails."""
+GATHER_S: Final = 0.005
+"""From the steps of all slices to the next ones: as long as a few transactions take, each of which costs as much as the
+rows of twenty mails. What was told comes in larger portions anyway."""
 
 
 class Pen:
@@ -32,6 +34,7 @@ class Pen:
         job: str,
         clock: Clock,
         now_ms: Callable[[], int],
+        beat: Beat,
         *,
         settled: Callable[[int], None],
     ) -> None:
@@ -44,12 +47,12 @@ class Pen:
         self._clock = clock
         self._now_ms = now_ms
         self._settled = settled
+        self._beat = beat
         self._begin: list[Row] = []
         self._begun: list[Deferred[Begun]] = []
         self._end: list[Ended] = []
         self._back: list[Row] = []
         self._writing = False
-        self._next_s = 0.0  # not before then
         self.paused = False  # the mailing, at the last step
         self.error: Exception | None = None
         """After which nothing is written any more."""
@@ -75,18 +78,13 @@ class Pen:
     def _write_on(self) -> None:
         if not self._writing:
             self._writing = True
-            wait_s = self._next_s - self._clock.seconds()
-            if wait_s > 0:
-                self._clock.callLater(min(wait_s, GATHER_S), self._write_now)
-            else:
-                self._write_now()
+            self._beat.at_next(self._write_now)
 
     def _write_now(self) -> None:
         Deferred.fromCoroutine(self._write())
 
     async def _write(self) -> None:
         """One step. Raises nothing: all errors go to those who wait."""
-        self._next_s = self._clock.seconds() + GATHER_S
         begin, self._begin = self._begin, []
         end, self._end = self._end, []
         back, self._back = self._back, []

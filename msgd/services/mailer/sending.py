@@ -86,8 +86,10 @@ class Sending:
         self._context = context
         self._stretch = stretch
         self._means = means
-        self._pen = Pen(context, stretch.id, stretch.job, means.clock, means.now_ms, settled=self._settled)
-        self._telling = Telling(context, means.clock, told=self._pen.end, failed=self._untold)
+        self._pen = Pen(
+            context, stretch.id, stretch.job, means.clock, means.now_ms, means.writing, settled=self._settled
+        )
+        self._telling = Telling(context, means.telling, told=self._pen.end, failed=self._untold)
         self._bell = Bell(means.clock)
         self._waiting = Waiting(means.pace)
         self._making = 0  # mails that are being made ready

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from msgd.clock import Clock
+from msgd.services.mailer.beat import Beat
 from msgd.services.mailer.ledger import Ended, Row
 from msgd.work.interface import Context
 
@@ -21,7 +21,7 @@ class Telling:
     def __init__(
         self,
         context: Context[Any],
-        clock: Clock,
+        beat: Beat,
         *,
         told: Callable[[Sequence[Ended]], None],
         failed: Callable[[Failure, int], None],
@@ -29,28 +29,18 @@ class Telling:
         """``told``: these are safe; ``failed``: so many cannot be told, as the claim was lost or the broker refuses
         them."""
         self._context = context
-        self._clock = clock
+        self._beat = beat
         self._told = told
         self._failed = failed
         self._gathered: list[tuple[Row, Ended]] = []
-        self._waiting = False
-        self._next_s = 0.0  # not before then
 
     def tell(self, row: Row, ended: Ended) -> None:
         """What came of one attempt."""
         self._gathered.append((row, ended))
-        if self._waiting:
-            return
-        wait_s = self._next_s - self._clock.seconds()
-        if wait_s > 0:
-            self._waiting = True
-            self._clock.callLater(min(wait_s, GATHER_S), self._emit)
-        else:
-            self._emit()
+        if len(self._gathered) == 1:
+            self._beat.at_next(self._emit)
 
     def _emit(self) -> None:
-        self._waiting = False
-        self._next_s = self._clock.seconds() + GATHER_S
         gathered, self._gathered = self._gathered, []
         ended = [ended for _, ended in gathered]
         safe = self._context.emit_all([_event(row, ended) for row, ended in gathered])

@@ -16,7 +16,9 @@ from msgd.clock import Clock
 from msgd.errors import InvalidParams
 from msgd.jobs.interface import Job, JobFilter, Jobs, State, Submission
 from msgd.messages import json
+from msgd.services.mailer import pen, telling
 from msgd.services.mailer.addresses import Named, parse_named
+from msgd.services.mailer.beat import Beat
 from msgd.services.mailer.composing import Copy, Mailing
 from msgd.services.mailer.hands import Hands
 from msgd.services.mailer.holding import call_if_resumed
@@ -85,6 +87,8 @@ class Mailer:
             press=press,
             pace=Pace(rate=rate, per_domain=per_domain),
             hands=Hands(way.width, clock_s=clock.seconds, rate=rate),
+            writing=Beat(clock, pen.GATHER_S),
+            telling=Beat(clock, telling.GATHER_S),
             patience=patience,
             sign=None if signature is None else partial(self._in_thread, signature.sign),
             clock=clock,
