@@ -24,7 +24,9 @@ LEAST: Final = 10
 seconds to be made perhaps."""
 
 MEASURED_S: Final = 0.25
-"""For how long it is counted how many a server takes."""
+"""For how long it is counted how many a server takes; less, where it has taken as many as may be ready, so that a fast
+one need not wait at the beginning, when these are few. They are as many as there are connections at least, so this is
+not shorter than a server takes for a mail."""
 
 
 class Hand(Protocol):
@@ -79,7 +81,7 @@ class Hands:
 
     def made_ready(self, seconds: float) -> None:
         """Some of them are; it took so long."""
-        self._making_s += (seconds - self._making_s) / 8
+        self._making_s += (seconds - self._making_s) / (8 if self._making_s else 1)
 
     def pass_over(self, count: int) -> None:
         """So many of them will have no turn."""
@@ -160,7 +162,7 @@ class Hands:
         self._taken += 1
         now_s = self._clock_s()
         passed_s = now_s - self._since_s
-        if passed_s >= MEASURED_S:
-            fast = round(2 * self._taken * self._making_s / passed_s)
+        if passed_s >= MEASURED_S or self._taken >= self._ahead_most:
+            fast = round(2 * self._taken * self._making_s / max(passed_s, 0.001))
             self._ahead_most = max(self._ahead_least, min(fast, self._ahead_limit))
             self._since_s, self._taken = now_s, 0

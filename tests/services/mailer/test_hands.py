@@ -69,6 +69,24 @@ class HandsTests(SynchronousTestCase):
                 hands.give(1)
             self.assertAlmostEqual(hands.free, free, delta=free // 10)
 
+    def test_a_fast_server_has_many_soon(self) -> None:
+        """Twice as many from one round to the next, where all that are ready are taken before more of them are."""
+        clock = Clock()
+        hands = Hands(10, clock_s=clock.seconds)
+        found = []
+        for _ in range(8):
+            count = hands.free
+            hands.take(count)
+            clock.advance(0.025)
+            hands.made_ready(0.025)
+            for _ in range(count):
+                hands.begin()
+                hands.end()
+            hands.give(count)
+            found.append(hands.free)
+        self.assertLessEqual(found[1], 40)
+        self.assertEqual(found[-1], IN_HAND // 2)
+
     def test_a_rate_has_few_waiting(self) -> None:
         """Under a limit no more are made ready than go out in a quarter of a second, one at least."""
         for rate, free in ((0.1, 1), (8.0, 2), (20.0, 5)):
