@@ -39,7 +39,7 @@ OPEN: Final = (RowState.QUEUED, RowState.SENDING, RowState.DEFERRED)
 """Not final."""
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class Row(Struct, frozen=True, kw_only=True, array_like=True):
     """One recipient, as the slice that mails to it needs it."""
 
     row: int

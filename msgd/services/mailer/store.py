@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import case, delete, func, select, update
 
 from msgd.database import Database, Transaction
@@ -170,8 +171,17 @@ def _rows(
 
 
 def _asked(transaction: Transaction, query: str, values: Sequence[Any]) -> Sequence[Row]:
-    text = query.replace("?", "%s") if transaction.dialect.name == "postgresql" else query
-    return [_row(found) for found in answers(transaction, (text, values))[0]]
+    if transaction.dialect.name == "postgresql":
+        return [_row(found) for found in answers(transaction, (query.replace("?", "%s"), values))[0]]
+    # In one value: the interpreter's lock is given up and taken again for each row that SQLite returns.
+    (((found,),),) = answers(transaction, (f"SELECT json_group_array({_JSON_ROW}) FROM ({query})", values))  # noqa: S608
+    return _decode_rows(found)
+
+
+_JSON_ROW: Final = "json_array({})".format(
+    ", ".join("json(vars)" if column.name == "vars" else f'"{column.name}"' for column in _ROW)
+)
+_decode_rows: Final = msgspec.json.Decoder(list[Row]).decode
 
 
 def _row(values: Sequence[Any]) -> Row:

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from msgd.database import Database
+from msgd.database.direct import answers
 from msgd.jobs.interface import Submission
 from msgd.jobs.sql import SqlJobs
 from msgd.services.mailer import store
@@ -19,6 +20,7 @@ from msgd.services.mailer.bounces.notice import Notice
 from msgd.services.mailer.bounces.store import bounce
 from msgd.services.mailer.counting import Counting
 from msgd.services.mailer.ledger import Begun, Ended, NewRow, RowState
+from msgd.services.mailer.steps import store as steps
 from msgd.services.mailer.steps.store import advance
 from msgd.services.mailer.suppressions import store as suppressions  # trial takes a ``suppress`` for its own
 from tests.servers import postgres
@@ -71,6 +73,22 @@ class StoreCases(_TestCase):
         self.assertEqual([row.row for row in rows], [1, 2, 3, 5])
         self.assertEqual([row.mailable for row in rows], [True, True, True, False])
         self.assertEqual((rows[0].vars, rows[3].reply), ({"n": 1}, "no address"))
+
+    async def test_as_it_was_put_in(self) -> None:
+        """Names, variables and replies, whatever is in them."""
+        await self.begin(0)
+        given = {"a": ["naïve ☃ \"'\\ \u0001", {"b": [1, -2.5e-300, 2**62, True, None]}], "c": {}}
+        rows = [NewRow(1, "a@x.example", "a@x.example", 'Ann "☃" O\'Hara', given), NewRow(2, "x", "", "", {}, '"no"\t')]
+        await self.write(store.load, mailing=self.mailing, given=rows, read=2, complete=True, now_ms=1)
+        due = await self.due()
+        self.assertEqual([(row.row, row.name, row.vars, row.reply) for row in due], [
+            (1, rows[0].name, given, ""), (2, "", {}, rows[1].reply),
+        ])  # fmt: skip
+        self.assertEqual([(row.state, row.attempt, row.first_ms) for row in due], [("queued", 0, None)] * 2)
+        await self.advance(begin=due)
+        await self.advance(end=[Ended(1, RowState.DEFERRED, 1, 451, "☃ \"'\\ $[0]", 5), Ended(2, RowState.BOUNCED, 1)])
+        (left,) = await self.due()
+        self.assertEqual((left.row, left.reply, left.first_ms), (1, "☃ \"'\\ $[0]", 10))
 
     async def test_of_two_that_would_send_one_does(self) -> None:
         """A row is *sending* for one claim, also of two jobs and of two claims of one job."""
@@ -215,6 +233,15 @@ class StoreCases(_TestCase):
 class SQLiteStoreTests(StoreCases, TestCase):
     def url(self) -> str:
         return f"sqlite:///{Path(self.mktemp()).absolute()}.sqlite3"
+
+    async def test_plans(self) -> None:
+        """A step looks for its rows one by one, however many the mailing has."""
+        await self.begin()
+        for query, count in ((steps._BEGIN_SQLITE, 5), (steps._BEGUN_SQLITE, 3), (steps._END_SQLITE, 3)):
+            explained = (f"EXPLAIN QUERY PLAN {query}", ["[]"] * count)
+            plan = await self.write(lambda transaction, asked: answers(transaction, asked)[0], asked=explained)
+            (found,) = [detail for *_, detail in plan if "mail_recipients" in detail]
+            self.assertRegex(found, r"^SEARCH mail_recipients .*\(mailing=\? AND row=\?\)")
 
 
 class PostgreSQLStoreTests(StoreCases, TestCase):

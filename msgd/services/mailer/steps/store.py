@@ -2,14 +2,17 @@
 
 Each is one text for each database, prepared once a connection. On SQLite an UPDATE that joins its rows to a list goes
 through all rows of the mailing for each of the list (10,000 recipients: 200 ms a step), so there the list is what is
-looked in, or the statement is performed for each.
+looked in, or is made into a table first (MATERIALIZED).
+
+On SQLite no statement is performed for each row either, or returns them: the interpreter's lock is given up and taken
+again for each, also by those who wait for it, which took longer than the statement.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -57,8 +60,12 @@ _BEGIN_SQLITE: Final = f"""
     WHERE mailing = ?4 AND "row" IN (SELECT value FROM json_each(?5)) AND (
         ({_UNTOUCHED} AND attempt = ?1) OR (state = 'sending' AND attempt = ?1 + 1 AND claim = ?2))
         AND NOT {_WANTS_NONE}
-    RETURNING "row"
 """  # noqa: S608
+
+_BEGUN_SQLITE: Final = """
+    SELECT json_group_array("row") FROM mail_recipients
+    WHERE mailing = ?1 AND "row" IN (SELECT value FROM json_each(?2)) AND state = 'sending' AND claim = ?3
+"""
 
 _END_POSTGRESQL: Final = """
     UPDATE mail_recipients SET state = ended.state, attempt = ended.attempt, code = ended.code, reply = ended.reply,
@@ -69,8 +76,15 @@ _END_POSTGRESQL: Final = """
 """
 
 _END_SQLITE: Final = """
-    UPDATE mail_recipients SET state = ?, attempt = ?, code = ?, reply = ?, next_ms = ?, changed_ms = ?
-    WHERE mailing = ? AND "row" = ?
+    WITH ended AS MATERIALIZED (
+        SELECT json_extract(value, '$[0]') AS at, json_extract(value, '$[1]') AS state,
+            json_extract(value, '$[2]') AS attempt, json_extract(value, '$[3]') AS code,
+            json_extract(value, '$[4]') AS reply, json_extract(value, '$[5]') AS next_ms
+        FROM json_each(?1)
+    )
+    UPDATE mail_recipients SET state = ended.state, attempt = ended.attempt, code = ended.code, reply = ended.reply,
+        next_ms = ended.next_ms, changed_ms = ?2
+    FROM ended WHERE mailing = ?3 AND "row" = ended.at
 """
 
 _BACK_POSTGRESQL: Final = f"""
@@ -131,8 +145,12 @@ def _begin(transaction: Transaction, mailing: int, rows: Sequence[Row], claim: s
     for row in rows:
         by_attempt[row.attempt].append(row.row)
     for attempt, some in by_attempt.items():
-        given = (attempt, claim, now_ms, mailing, _json(some))
-        later(transaction, _BEGIN_SQLITE, given, then=lambda found: begun.rows.update(row for (row,) in found))
+        later(transaction, _BEGIN_SQLITE, (attempt, claim, now_ms, mailing, _json(some)))
+
+    def tell_begun(found: Sequence[Sequence[str]]) -> None:
+        begun.rows.update(msgspec.json.decode(found[0][0], type=list[int]))
+
+    later(transaction, _BEGUN_SQLITE, (mailing, _json(at), claim), then=tell_begun)
 
 
 def _back(transaction: Transaction, mailing: int, rows: Sequence[Row], now_ms: int) -> None:
@@ -162,15 +180,13 @@ def _end(transaction: Transaction, mailing: int, ended: Sequence[Ended], job: st
         )
         later(transaction, _END_POSTGRESQL, values)
     else:
-        rows = [
-            (one.state.value, one.attempt, one.code, one.reply, one.next_ms, now_ms, mailing, one.row) for one in ended
-        ]
-        perform_for_each(transaction, _END_SQLITE, rows)
+        rows = [(one.row, one.state.value, one.attempt, one.code, one.reply, one.next_ms) for one in ended]
+        later(transaction, _END_SQLITE, (_json(rows), now_ms, mailing))
     for one in ended:
         if one.suppress is not None:
             key, email = one.suppress
             suppress(transaction, key, email, "bounced", f"{one.code} {one.reply}", job, now_ms)
 
 
-def _json(numbers: Sequence[int]) -> str:
-    return msgspec.json.encode(numbers).decode()
+def _json(values: Sequence[Any]) -> str:
+    return msgspec.json.encode(values).decode()
