@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from msgd.errors import InvalidInput
+from msgd.errors import InvalidInput, NotJson
 from msgd.messages.envelope import Message
 from msgd.messages.jobs import HIGH, NORMAL
 from msgd.messages.wire import format_time, message_to_event, message_to_job
@@ -34,6 +34,12 @@ class JobTest(SynchronousTestCase):
             new_id="n",
         )
         self.assertEqual(error.where, "msgd-priority")
+
+    def test_body(self) -> None:
+        """A submission is JSON; what the body of a call is nobody asks, as the database has the params."""
+        self.assertRaises(NotJson, message_to_job, "crawl", Message(body=b"{"), new_id="n")
+        job = message_to_job("crawl", Message(body=b"{", headers={"msgd-slice": 3}), new_id="n")
+        self.assertEqual((job.id, job.slice), ("n", 3))
 
     @given(st.builds(Message, body=st.binary(), message_id=st.text(), headers=st.dictionaries(_names, _values)))
     def test_anything(self, message: Message) -> None:
