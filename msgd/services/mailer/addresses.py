@@ -27,6 +27,11 @@ _QUOTED: Final = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u00a0-\U0010ffff]|
 _ODD: Final = re.compile(r"[^\S ]|[<>\u200b-\u200f\u202a-\u202e\ufeff]")
 """White space but the plain one, what nobody can see, and what ends an address: not within quotation marks either."""
 
+_PLAIN: Final = re.compile(
+    r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63})"
+)
+"""What nearly all are, of which nothing else need be looked at but the length."""
+
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAMED: Final = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]+)>")
@@ -54,9 +59,28 @@ class Address(Struct, frozen=True):
         return self.local.isascii()
 
 
-@lru_cache(4096)
+REMEMBERED: Final = 20_000
+"""Addresses, some 6 MB: those of a long list are looked at several times, one after the other."""
+
+
 def parse(text: str) -> Address:
     """The address in ``text``, white space around it left out; raises ValueError saying what is wrong."""
+    return _remembered(text) if len(text) <= ADDRESS_OCTETS else _parse(text)
+
+
+@lru_cache(REMEMBERED)
+def _remembered(text: str) -> Address:
+    """The same of not more than ADDRESS_OCTETS characters."""
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None and "xn--" not in text:
+        local, domain = plain.groups()
+        if len(local) <= LOCAL_OCTETS:
+            return Address(local, domain)
+    return _parse(text)
+
+
+def _parse(text: str) -> Address:
+    """The same of any address."""
     stripped = text.strip()
     if not stripped:
         raise ValueError("there is no address")

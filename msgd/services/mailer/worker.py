@@ -123,7 +123,9 @@ class Mailer:
     async def perform(self, context: Context[MailParams]) -> Outcome:
         """One slice: of a whole mailing, or of a part of one."""
         try:
-            if context.state != "parts" and await self._paused(context):
+            if context.state == "parts":  # of ten thousand recipients nothing need be read any more
+                return await self._gathered(context)
+            if await self._paused(context):
                 return self._look_again(context)
             params: MailParams = await self._in_thread(lambda: context.params)
             if params.part is not None:
@@ -162,9 +164,6 @@ class Mailer:
             if not await loading.run(params.to):
                 return Continue()
             mailing = await self._checkpoint(context, partial(open_mailing, job=job.id, now_ms=now_ms))
-        if context.state == "parts":
-            outcome = self._whole_outcome(mailing, await self._checkpoint(context, partial(counts, mailing=mailing.id)))
-            return await self._explained(job, outcome) if isinstance(outcome, Failed) else outcome
         if mailing.paused:
             return self._look_again(context)
         if not Saved.of(context.state).tried:
@@ -178,6 +177,13 @@ class Mailer:
             return Wait(children, state="parts")
         outcome = await self._send(context, job, params, mailing, 1, mailing.rows)
         return self._whole_outcome(mailing, outcome.result) if isinstance(outcome, Done) else outcome
+
+    async def _gathered(self, context: Context[Any]) -> Outcome:
+        """What the parts have come to."""
+        job = context.job
+        mailing = await self._checkpoint(context, partial(open_mailing, job=job.id, now_ms=self._means.now_ms()))
+        outcome = self._whole_outcome(mailing, await self._checkpoint(context, partial(counts, mailing=mailing.id)))
+        return await self._explained(job, outcome) if isinstance(outcome, Failed) else outcome
 
     async def _try_first(self, context: Context[MailParams], job: Job, params: Content, mailing: MailingRow) -> None:
         """Make out the first mail that is still to be sent: what is wrong with all of them is told before any is sent.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from msgd.errors import InvalidParams
 from msgd.messages import json
-from msgd.services.mailer.addresses import check_name, parse, parse_named
+from msgd.services.mailer.addresses import Address, _parse, check_name, parse, parse_named
 from msgd.services.mailer.bounces.notice import read_notice
 from msgd.services.mailer.csv_rows import CsvError, CsvRows
 from msgd.services.mailer.judging import Patience, judge
@@ -62,6 +63,20 @@ class AddressTests(SynchronousTestCase):
         except ValueError:
             return
         self.assertFalse(any(character in mailbox for character in "\r\n\0<>"), mailbox)
+
+    @given(
+        st.from_regex(r"[A-Za-z0-9_+.-]{1,66}@[a-zA-Z0-9.-]{0,66}(\.xn--mller-kva)?\.[a-z0-9-]{1,5}", fullmatch=True)
+    )
+    @example("a@xn--zzzzzzz.example")
+    def test_plain(self, text: str) -> None:
+        """Those that are known at a glance are the same as when looked at closely."""
+        self.assertEqual(self.what_is(parse, text), self.what_is(_parse, text))
+
+    def what_is(self, parsed: Callable[[str], Address], text: str) -> Address | str:
+        try:
+            return parsed(text)
+        except ValueError as error:
+            return str(error)
 
 
 class ParamsTests(SynchronousTestCase):
