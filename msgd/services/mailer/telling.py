@@ -11,8 +11,9 @@ from msgd.services.mailer.beat import Beat
 from msgd.services.mailer.ledger import Ended, Row
 from msgd.work.interface import Context
 
-GATHER_S: Final = 0.02
-"""From one batch of events to the next: the broker stores one event as fast as thirty."""
+GATHER_S: Final = 0.03
+"""From one batch of events to the next: the broker stores one event as fast as thirty, and the recorder and the ledger
+write for each batch."""
 
 
 class Telling:
