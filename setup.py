@@ -3,7 +3,11 @@
 from setuptools import Extension, setup
 
 WAVE = Extension(
-    "msgd.notifier._wave", ["msgd/notifier/_wave.c"], optional=True, extra_compile_args=["-Wall", "-Wextra"]
+    "msgd.notifier._wave",
+    ["msgd/notifier/_wave.c"],
+    optional=True,
+    extra_compile_args=["-Wall", "-Wextra", "-pthread"],
+    extra_link_args=["-pthread"],
 )
 
 setup(ext_modules=[WAVE])

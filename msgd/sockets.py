@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from twisted.internet.tcp import Connection
@@ -28,3 +29,9 @@ def send_at_once(tcp: Any, data: bytes) -> int:
     except OSError:
         return 0  # full, or broken: the reactor tells which
     return sent
+
+
+def waiting(reactor: Any) -> Set[int]:
+    """The descriptors to which something is still to be written; for plain TCP, all that are open and not idle.
+    ``reactor``: an IReactorFDSet."""
+    return {writer.fileno() for writer in reactor.getWriters()}

@@ -3,7 +3,7 @@ event to the readers whose subscription names it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,8 @@ _log = Logger()
 class Feed:
     """Live events, in order and whole, to every listener."""
 
-    def __init__(self, broker: Broker, journal: Journal, clock: Any) -> None:
+    def __init__(self, broker: Broker, journal: Journal, clock: Any, waiting: Callable[[], Set[int]]) -> None:
+        """``waiting`` tells to which descriptors something is still to be written."""
         self.journal = journal
         self._broker = broker
         self._clock = clock
@@ -49,7 +50,7 @@ class Feed:
         self.history = History(journal, self._line, self._recent, clock)
         self.resuming = Resuming(journal, clock, gone=self.history.gone)
         self.cork = Cork()
-        self._showing = Showing(self.cork, clock)
+        self._showing = Showing(self.cork, clock, waiting)
         self._is_filling = False
         self._is_looking = False
         self._is_in_doubt = False  # about how far the journal is

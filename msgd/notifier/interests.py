@@ -48,6 +48,11 @@ class Interests:
         self._seats: dict[str, Seat] = {}
         self._watches: dict[str, Watch] = {}
 
+    def closing(self) -> None:
+        """No more events are to be sent to the connection."""
+        for reader in self._readers.values():
+            reader.leave()
+
     def end(self) -> None:
         """The connection is gone."""
         for reader in self._readers.values():

@@ -133,7 +133,7 @@ class Reader:
         if self._ended:
             return
         self._ended = True
-        self._leave_squad()
+        self.leave()
         if self._pump is not None:
             self._pump.cancel()
         self._feed.remove(self)
@@ -184,7 +184,8 @@ class Reader:
     def broke(self) -> None:
         self._outlet.broke(self.label)
 
-    def _leave_squad(self) -> None:
+    def leave(self) -> None:
+        """Be offered events by itself: nothing is to be sent straight to its outlet any more."""
         if self.squad is not None:
             self.squad.leave(self)
 
@@ -196,7 +197,7 @@ class Reader:
     def renewed(self) -> None:
         """The journal has another life, or has gone back."""
         self._renewed = True
-        self._leave_squad()
+        self.leave()
         if not self._unsure:
             self._from = Cursor(self._epoch, self._place.pos)
             self._unsure = True

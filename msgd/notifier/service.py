@@ -55,6 +55,7 @@ from msgd.notifier.site import DashboardSite
 from msgd.notifier.streams import EventStreams
 from msgd.notifier.wave import IN_C
 from msgd.notifier.websocket import Sockets
+from msgd.sockets import waiting
 from msgd.work.cancel import cancel
 from msgd.work.interface import JobType
 
@@ -114,7 +115,7 @@ class Notifier:
             new_id=make_id,
             in_thread=partial(deferToThreadPool, reactor, reactor.getThreadPool()),
         )
-        self._feed = Feed(broker, journal, reactor)
+        self._feed = Feed(broker, journal, reactor, partial(waiting, reactor))
         self._presence = Presence(
             broker, reactor, patterns=settings.presence, incarnation=lambda: make_id(commands.now_ms)
         )

@@ -92,6 +92,10 @@ class Session:
             why = limited
         self._error(why, ref)
 
+    def closing(self) -> None:
+        """No more events are to be sent to the connection."""
+        self._interests.closing()
+
     def ended(self) -> None:
         """The connection is gone."""
         self._ended = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -74,10 +74,18 @@ class _Round(Struct, frozen=True):
 class Showing:
     """The rounds that are under way, or wait."""
 
-    def __init__(self, cork: Cork, clock: Clock, now_s: Callable[[], float] = time.monotonic) -> None:
-        """``now_s`` measures how long a turn takes."""
+    def __init__(
+        self,
+        cork: Cork,
+        clock: Clock,
+        waiting: Callable[[], Set[int]],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``waiting`` tells to which descriptors something is still to be written; ``now_s`` measures how long a turn
+        takes."""
         self._cork = cork
         self._clock = clock
+        self._waiting = waiting
         self._now_s = now_s
         self._rounds: deque[_Round] = deque()
         self._rest: Iterator[None] = iter(())  # of the first round
@@ -155,7 +163,7 @@ class Showing:
                 if self._forgotten != forgotten:
                     return
                 try:
-                    squad.advance(items)
+                    squad.advance(items, self._waiting())
                 except Exception:  # it has told its members; those of others must not lose their events
                     _log.failure("readers of {patterns} could not be served", patterns=group.patterns)
                 yield
@@ -178,11 +186,11 @@ class Showing:
                     yield
 
     def _squads_of(self, group: Group[Listener], round_: _Round) -> Squads[Listener] | None:
-        """The squads to which this round may be offered as such. There are none in one of several groups: what those
-        are due leaves in one write a connection, which may have readers in each."""
+        """The squads to which this round may be offered as such. There are none in one of several groups, or in a turn
+        that has one: what those are due leaves in one write a connection, which may have readers in each."""
         if round_.after is None:
             return None
-        if len(round_.offers) > 1:
+        if len(round_.offers) > 1 or self._cork.held:
             squads = self._squads.pop(group, None)
             if squads is not None:
                 squads.dissolve()

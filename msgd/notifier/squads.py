@@ -1,30 +1,32 @@
 """Readers of a topic to whom events are offered as one: all of a squad have been shown the same, and have idle sockets.
 
 To ask a thousand readers one by one took nearly as much as the kernel takes to send to them: their objects are never
-in the processor's cache. A squad keeps the place of all its members, and sends in one wave what they are due. Whoever
-is not as the others any more leaves it, with the place it has come to, and is offered events by itself until it has
-caught up.
+in the processor's cache. A squad keeps the place of all its members and their sockets, and sends in one wave what they
+are due. Whoever is not as the others any more leaves it, with the place it has come to, and is offered events by itself
+until it has caught up: who has something waiting for its socket, which the reactor tells of all at once; who is about
+to be closed, which it must say by itself, before its descriptor can become another's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from msgd.notifier.items import Stretch
 from msgd.notifier.limits import BUFFER_BYTES
 from msgd.notifier.wave import send_each
 
-SIZE: Final = 64
-"""Sockets in one wave: half a millisecond, in which nobody else has a turn."""
+SIZE: Final = 512
+"""Sockets in one wave: some milliseconds, in which nobody else has a turn."""
 
 
 class Straight(Protocol):
     """An outlet that is a socket of its own."""
 
     def straight(self) -> int:
-        """The descriptor that events can be sent to in this very moment, in the plain form of their frames; -1: they
-        are to be shown."""
+        """The descriptor that events can be sent to, in the plain form of their frames: now, and until the member
+        leaves, whenever nothing waits to be written to it; -1: they are to be shown."""
 
     def sent(self, data: bytes, taken: int) -> None:
         """The socket has taken so many bytes of these (or it has failed: negative); the rest is to wait for it."""
@@ -52,7 +54,7 @@ M = TypeVar("M", bound=Member)
 class Squad(Generic[M]):
     """Some readers of one topic."""
 
-    __slots__ = ("_label", "members", "pos", "seq")
+    __slots__ = ("_fds", "_label", "_sockets", "members", "pos", "seq")
 
     def __init__(self, label: str, pos: int, seq: int) -> None:
         """``pos``: they have been shown everything up to here; ``seq``: of the event shown last."""
@@ -60,6 +62,8 @@ class Squad(Generic[M]):
         self.seq = seq
         self._label = label
         self.members: dict[M, Straight] = {}
+        self._sockets: dict[M, int] = {}  # their descriptors
+        self._fds: array[int] | None = None  # the same for the loop, until somebody comes or goes
 
     def __len__(self) -> int:
         return len(self.members)
@@ -69,13 +73,18 @@ class Squad(Generic[M]):
         return self.pos == items.last and self.seq == items.last_seq and len(self.members) < SIZE
 
     def join(self, member: M, outlet: Straight) -> None:
-        """``member`` has come as far as the squad."""
-        self.members[member] = outlet
-        member.squad = self
+        """``member`` has come as far as the squad, unless its outlet is none that can be sent to."""
+        fd = outlet.straight()
+        if fd >= 0:
+            self.members[member] = outlet
+            self._sockets[member] = fd
+            self._fds = None
+            member.squad = self
 
     def leave(self, member: M) -> None:
         """``member`` goes on by itself."""
-        del self.members[member]
+        del self.members[member], self._sockets[member]
+        self._fds = None
         member.squad = None
         member.stands(self.pos, self.seq)
 
@@ -86,41 +95,33 @@ class Squad(Generic[M]):
             self.leave(member)
         return members
 
-    def advance(self, items: Stretch) -> Sequence[M]:
-        """Send recorded events to all; returns those who have left, and are to be offered them by themselves."""
+    def advance(self, items: Stretch, waiting: Set[int]) -> Sequence[M]:
+        """Send recorded events to all; returns those who have left, and are to be offered them by themselves.
+        ``waiting``: descriptors that something else is to be written to first."""
         data = items.frames(self._label)
         follows = items.first > self.pos and items.first_seq == self.seq + 1
         if not follows or len(data) > BUFFER_BYTES:
             return self.dissolve()
         left: list[M] = []
-        outlets: list[Straight] = []
-        fds: list[int] = []
-        for member, outlet in self.members.items():
-            fd = outlet.straight()
-            if fd < 0:
-                left.append(member)
-            else:
-                outlets.append(outlet)
-                fds.append(fd)
-        for member in left:
-            self.leave(member)
+        if not waiting.isdisjoint(self._sockets.values()):
+            left = [member for member, fd in self._sockets.items() if fd in waiting]
+            for member in left:
+                self.leave(member)
         assert items.last_seq is not None  # recorded events have one
         self.pos, self.seq = items.last, items.last_seq
+        if self._fds is None:
+            self._fds = array("i", self._sockets.values())
         try:
-            taken = send_each(fds, data)
-            if taken.count(len(data)) < len(fds):
-                self._wait(outlets, taken, data)
+            rest = send_each(self._fds, data)
+            if rest:
+                outlets = list(self.members.values())
+                for place, taken in rest:
+                    outlets[place].sent(data, taken)
         except Exception:  # whatever it was, what they were sent is not known: their clients are to come again
             for member in self.dissolve():
                 member.broke()
             raise
         return left
-
-    def _wait(self, outlets: Sequence[Straight], taken: Sequence[int], data: bytes) -> None:
-        """What some sockets have not taken waits for them."""
-        for outlet, size in zip(outlets, taken, strict=True):
-            if size < len(data):
-                outlet.sent(data, size)
 
 
 class Squads(Generic[M]):

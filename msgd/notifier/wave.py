@@ -7,23 +7,26 @@ where not.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Final
 
-SendEach = Callable[[list[int], bytes], Sequence[int]]
-"""Offers ``data`` to each of these non-blocking sockets, which stay open meanwhile; returns, for each, how many bytes
-it has taken, or minus its errno."""
+SendEach = Callable[["array[int]", bytes], Sequence[tuple[int, int]]]
+"""Offers ``data`` to each of these non-blocking sockets (an array of C ints), which stay open meanwhile. Returns those
+that have not taken all of it: their place in the array, and how many bytes they have taken, or minus their errno."""
 
 
-def send_in_python(fds: list[int], data: bytes) -> Sequence[int]:
+def send_in_python(fds: array[int], data: bytes) -> Sequence[tuple[int, int]]:
     """A :data:`SendEach` that needs no compiler."""
-    taken = []
-    for fd in fds:
+    rest = []
+    for place, fd in enumerate(fds):
         try:
-            taken.append(os.write(fd, data))
+            taken = os.write(fd, data)
         except OSError as error:
-            taken.append(-(error.errno or 1))
-    return taken
+            taken = -(error.errno or 1)
+        if taken < len(data):
+            rest.append((place, taken))
+    return rest
 
 
 def _fastest() -> SendEach:

@@ -9,7 +9,9 @@ from typing import Any, Final
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from msgd.clock import DelayedCall
 from msgd.errors import InvalidInput, MsgdError, RateLimited
@@ -183,6 +185,20 @@ class SocketConnection(WebSocketServerProtocol):
     def onPong(self, payload: bytes) -> None:
         """A sign of life."""
         self._is_asked = False
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """In whatever way a close begins; no events follow its frame (RFC 6455 §5.5.1)."""
+        self._closing()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Its descriptor is closed, and the next one's from now on: nobody is to send to that for us."""
+        self._closing()
+        super().connectionLost(reason)
+
+    def _closing(self) -> None:
+        if self._session is not None:
+            self._session.closing()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The connection is gone, in whatever way: let go of all that belongs to it."""

@@ -4,6 +4,7 @@ or has been told that it is lost."""
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 from errno import EAGAIN
 from functools import partial
@@ -141,24 +142,33 @@ class EveryoneTest(WorldCase):
             self.patch(showing, "TURN_S", 0.02 if seed % 2 else -1.0)
             await self.script(seed, ALIKE, straight=True)
 
-    def send_straight(self, clients: Sequence[Client], chance: random.Random, fds: list[int], data: bytes) -> list[int]:
+    def send_straight(
+        self, clients: Sequence[Client], chance: random.Random, fds: array[int], data: bytes
+    ) -> list[tuple[int, int]]:
         """Stands for the sockets; counts the waves to more than one."""
         self.waves += len(fds) > 1
-        found = [chance.choice((len(data), len(data), len(data), len(data) // 2, -EAGAIN)) for _ in fds]
-        for fd, taken in zip(fds, found, strict=True):
+        rest = []
+        for place, fd in enumerate(fds):
+            self.assertFalse(clients[fd].stalled, "something waits for the socket")
+            taken = chance.choice((len(data), len(data), len(data), len(data) // 2, -EAGAIN))
             if taken == len(data):
                 clients[fd].receive(data)
-        return found
+            else:
+                rest.append((place, taken))
+        return rest
 
     async def script(
         self, seed: int, interests: Sequence[Sequence[str]] = INTERESTS, *, straight: bool = False
     ) -> None:
         chance = random.Random(seed)
         world = await self.world()
-        feed = Feed(world.broker, world.journal, reactor)
+        clients: list[Client] = []
+        feed = Feed(
+            world.broker, world.journal, reactor, lambda: {client.fd for client in clients if client.stalled} - {-1}
+        )
         await feed.start()
         try:
-            clients = [Client(feed, patterns, chance) for patterns in interests]
+            clients += [Client(feed, patterns, chance) for patterns in interests]
             if straight:
                 for fd, client in enumerate(clients):
                     client.fd = fd

@@ -59,7 +59,7 @@ class ReaderTest(WorldCase):
     """What readers of several patterns are shown."""
 
     async def feed(self, world: World) -> Feed:
-        feed = Feed(world.broker, world.journal, reactor)
+        feed = Feed(world.broker, world.journal, reactor, frozenset)
         await feed.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(feed.stop()))
         return feed

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from array import array
+from collections.abc import Sequence
 from errno import EAGAIN, EBADF, EPIPE
+from threading import Thread
 from typing import Any
 from unittest import skipUnless
 
@@ -31,14 +35,17 @@ class Loops:
             self.addCleanup(one.close)
         return ours, theirs
 
+    def send(self, fds: Sequence[int], data: bytes) -> list[tuple[int, int]]:
+        return list(type(self).send_each(array("i", fds), data))
+
     def test_all(self) -> None:
         """Each socket is sent the bytes."""
-        pairs = [self.pair() for _ in range(100)]
-        self.assertEqual(list(type(self).send_each([ours.fileno() for ours, _ in pairs], b"same")), [4] * 100)
-        self.assertEqual([theirs.recv(10) for _, theirs in pairs], [b"same"] * 100)
+        pairs = [self.pair() for _ in range(200)]
+        self.assertEqual(self.send([ours.fileno() for ours, _ in pairs], b"same"), [])
+        self.assertEqual([theirs.recv(10) for _, theirs in pairs], [b"same"] * 200)
 
     def test_none(self) -> None:
-        self.assertEqual(list(type(self).send_each([], b"same")), [])
+        self.assertEqual(self.send([], b"same"), [])
 
     def test_full_and_broken(self) -> None:
         """A socket takes a part, or none, or its error is told; the others are sent all."""
@@ -48,12 +55,24 @@ class Loops:
         closed.close()
         gone[1].close()
         data = bytes(1 << 22)
-        part = list(type(self).send_each([full[0].fileno()], data))
-        self.assertLess(0, part[0])
-        self.assertLess(part[0], len(data))
-        fds = [full[0].fileno(), gone[0].fileno(), fd, good[0].fileno()]
-        self.assertEqual(list(type(self).send_each(fds, b"x")), [-EAGAIN, -EPIPE, -EBADF, 1])
+        ((place, part),) = self.send([full[0].fileno()], data)
+        self.assertEqual(place, 0)
+        self.assertLess(0, part)
+        self.assertLess(part, len(data))
+        fds = [full[0].fileno(), gone[0].fileno(), good[0].fileno(), fd]
+        self.assertEqual(self.send(fds, b"x"), [(0, -EAGAIN), (1, -EPIPE), (3, -EBADF)])
         self.assertEqual(good[1].recv(10), b"x")
+
+    def test_some_of_many(self) -> None:
+        """Among many it is told which have not taken it, in their order."""
+        pairs = [self.pair() for _ in range(300)]
+        gone = [7, 8, 40, 171, 299]
+        for place in gone:
+            pairs[place][1].close()
+        rest = self.send([ours.fileno() for ours, _ in pairs], b"same")
+        self.assertEqual(rest, [(place, -EPIPE) for place in gone])
+        taken = [theirs.recv(10) for place, (_, theirs) in enumerate(pairs) if place not in gone]
+        self.assertEqual(taken, [b"same"] * (300 - len(gone)))
 
 
 class PythonLoopTest(Loops, SynchronousTestCase):
@@ -71,14 +90,44 @@ class CLoopTest(Loops, SynchronousTestCase):
     send_each = staticmethod(wave.send_each)
 
     def test_wrong(self) -> None:
-        """What is no list of descriptors is refused, and nothing is sent."""
+        """What is no array and no bytes is refused, and nothing is sent."""
         ours, theirs = self.pair()
-        wrong: list[Any] = [(ours.fileno(),), [ours.fileno(), -1], [ours.fileno(), 1 << 40], [ours.fileno(), "1"]]
-        for fds in wrong:
+        wrong: list[tuple[Any, Any]] = [
+            ([ours.fileno()], b"x"),
+            (array("i", [ours.fileno()]), "text"),
+            (ours.fileno(), b"x"),
+        ]
+        for fds, data in wrong:
             with self.subTest(fds=str(fds)):
-                self.assertRaises((TypeError, ValueError, OverflowError), wave.send_each, fds, b"x")
-        self.assertRaises(TypeError, wave.send_each, [ours.fileno()], "text")
+                self.assertRaises(TypeError, wave.send_each, fds, data)
         self.assertRaises(BlockingIOError, theirs.recv, 10)
+
+    def test_several_threads(self) -> None:
+        """Two waves at once: one has help, and both are whole."""
+        pairs = [[self.pair() for _ in range(400)] for _ in range(2)]
+        threads = [
+            Thread(
+                target=lambda some: [self.send([ours.fileno() for ours, _ in some], b"same") for _ in range(20)],
+                args=[some],
+            )
+            for some in pairs
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual({theirs.recv(100) for some in pairs for _, theirs in some}, {b"same" * 20})
+
+    def test_after_fork(self) -> None:
+        """A process that was forked has no second thread, and makes one of its own."""
+        pairs = [self.pair() for _ in range(100)]
+        fds = [ours.fileno() for ours, _ in pairs]
+        self.assertEqual(self.send(fds, b"one"), [])
+        child = os.fork()
+        if not child:
+            os._exit(len(self.send(fds, b"two")))
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        self.assertEqual({theirs.recv(10) for _, theirs in pairs}, {b"onetwo"})
 
 
 class Outlet:
@@ -132,35 +181,41 @@ class SquadTest(SynchronousTestCase):
             self.all.join(member, member.outlet, items(10))
         (self.squad,) = self.all
 
-    def send_each(self, fds: list[int], data: bytes) -> list[int]:
+    def send_each(self, fds: array[int], data: bytes) -> list[tuple[int, int]]:
         self.waves.append(list(fds))
-        return [self.takes.get(fd, len(data)) for fd in fds]
+        return [(place, self.takes[fd]) for place, fd in enumerate(fds) if fd in self.takes]
 
     def test_together(self) -> None:
         """All are sent the same in one wave, and nobody is asked where it stands; who leaves knows."""
-        self.assertEqual(list(self.squad.advance(items(20))), [])
-        self.assertEqual(list(self.squad.advance(items(30, 40))), [])
+        self.assertEqual(list(self.squad.advance(items(20), set())), [])
+        self.assertEqual(list(self.squad.advance(items(30, 40), set())), [])
         self.assertEqual(self.waves, [[1, 2, 3], [1, 2, 3]])
         self.assertEqual([member.stood for member in self.members], [None] * 3)
         first = self.members[0]
         self.squad.leave(first)
         self.assertEqual((first.stood, first.squad), ((40, 4), None))
-        self.squad.advance(items(50))
+        self.squad.advance(items(50), {1, 9})
         self.assertEqual(self.waves[-1], [2, 3])
         self.assertEqual(first.stood, (40, 4))
 
     def test_who_cannot(self) -> None:
-        """Who has no idle socket leaves with its place before, to be offered the events by itself."""
+        """Who has something waiting for its socket leaves with its place before, to be offered the events by itself."""
         second = self.members[1]
-        second.outlet.fd = -1
-        self.assertEqual(list(self.squad.advance(items(20))), [second])
+        self.assertEqual(list(self.squad.advance(items(20), {2, 9})), [second])
         self.assertEqual(self.waves, [[1, 3]])
         self.assertEqual(second.stood, (10, 1))
+
+    def test_who_has_none(self) -> None:
+        """Who has no socket that can be sent to does not join."""
+        stranger = Member(-1)
+        self.all.join(stranger, stranger.outlet, items(10))
+        self.assertIs(stranger.squad, None)
+        self.assertEqual(list(self.all.apart(dict.fromkeys([*self.members, stranger]))), [stranger])
 
     def test_what_waits(self) -> None:
         """What a socket does not take waits for it; so it has been shown."""
         self.takes = {1: 5, 3: -EAGAIN}
-        self.squad.advance(items(20))
+        self.squad.advance(items(20), set())
         data = items(20).frames("room.a")
         self.assertEqual([member.outlet.waits for member in self.members], [[(data, 5)], [], [(data, -EAGAIN)]])
         self.assertEqual((self.squad.pos, self.squad.seq), (20, 2))
@@ -171,14 +226,14 @@ class SquadTest(SynchronousTestCase):
             for member in self.all.apart(dict.fromkeys(self.members)):
                 self.all.join(member, member.outlet, items(10))
             (squad,) = self.all
-            self.assertEqual(set(squad.advance(found)), set(self.members))
+            self.assertEqual(set(squad.advance(found, set())), set(self.members))
             self.assertEqual({member.stood for member in self.members}, {(10, 1)})
         self.assertEqual(self.waves, [])
 
     def test_failure(self) -> None:
         """After an error it is open what was sent: all are told."""
         self.patch(squads, "send_each", lambda fds, data: 1 // 0)
-        self.assertRaises(ZeroDivisionError, self.squad.advance, items(20))
+        self.assertRaises(ZeroDivisionError, self.squad.advance, items(20), set())
         self.assertEqual([(member.is_broken, member.squad) for member in self.members], [(True, None)] * 3)
 
     def test_many(self) -> None:
