@@ -7,18 +7,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import psycopg
 import sqlalchemy
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 
+from msgd.database.failures import CONFLICTS, sqlstate, translated
 from msgd.database.group import Group, Q, R
+from msgd.database.lane import Asked, Lane
 from msgd.database.migrate import upgrade
 from msgd.database.postgresql import PostgreSQLStore
 from msgd.database.sqlite import SQLiteStore
 from msgd.database.store import Outcome, Store, Transaction
 from msgd.database.threads import Threads, Worker
 from msgd.errors import ConfigError, DatabaseUnavailable
+
+_log = Logger()
 
 T = TypeVar("T")
 
@@ -62,6 +68,9 @@ class Database:
         self._writing = 0
         self._reading = 0
         self._idle: Deferred[None] | None = None
+        self._telling = 0
+        self._lane: Lane | None = None
+        self._opening: Deferred[None] | None = None
 
     async def start(self) -> None:
         """Connect and bring the schema up to date. Raises DatabaseUnavailable; may be called again then."""
@@ -92,9 +101,14 @@ class Database:
 
     async def _stop(self) -> None:
         self._open = False
-        if self._waiting or self._writing or self._reading:
+        if self._waiting or self._writing or self._reading or self._telling:
             self._idle = Deferred()
             await self._idle
+        if self._opening is not None:
+            await self._opening
+        if self._lane is not None:
+            self._lane.close()
+            self._lane = None
         if self._writer is not None:
             await self._in_thread(self._writer, self._store.close)
         self._end_threads()
@@ -127,6 +141,45 @@ class Database:
         self._waiting.append((change, result))
         self._write_on()
         return await result
+
+    async def tell(self, change: Callable[[Transaction], T]) -> T:
+        """The same, sooner where ``change`` only writes (see :func:`~msgd.database.direct.later`), and others of its
+        kind wait for each other: on PostgreSQL without a thread. It is called here first; where it asks after all, or
+        another is under way, it is begun anew in a thread."""
+        if self._open and isinstance(self._store, PostgreSQLStore):
+            if self._lane is not None and self._lane.is_free:
+                self._telling += 1
+                try:
+                    return await self._lane.perform(change)
+                except Asked:
+                    pass
+                except DBAPIError as error:
+                    if sqlstate(error) not in CONFLICTS:
+                        raise translated(error, self._store.name) from error
+                finally:
+                    self._telling -= 1
+                    self._tell_idle()
+            elif self._lane is None or not self._lane.is_open:
+                self._open_lane()
+        return await self.write(change)
+
+    def _open_lane(self) -> None:
+        """For the next ones: a connection takes a while."""
+        if self._opening is None:
+            self._opening = Deferred.fromCoroutine(self._opened_lane(self._store))
+
+    async def _opened_lane(self, store: Store) -> None:
+        assert self._writer is not None and isinstance(store, PostgreSQLStore)
+        try:
+            driver, dialect = await self._in_thread(self._writer, store.lend)
+        except psycopg.Error:
+            return  # the server is away: whoever writes is told
+        except Exception:  # whatever it is, there is another way
+            _log.failure("a connection that the reactor serves cannot be had")
+            return
+        finally:
+            self._opening = None
+        self._lane = Lane(self._reactor, driver, dialect)
 
     def group(
         self, change: Callable[[Transaction, Sequence[Q]], Sequence[R | Exception]], *, limit: int = GROUP_LIMIT
@@ -184,7 +237,7 @@ class Database:
         return result
 
     def _tell_idle(self) -> None:
-        if self._idle is not None and not (self._waiting or self._writing or self._reading):
+        if self._idle is not None and not (self._waiting or self._writing or self._reading or self._telling):
             idle, self._idle = self._idle, None
             idle.callback(None)
 

@@ -32,7 +32,8 @@ COMMIT: Final = b"COMMIT"
 Rows = list[tuple[Any, ...]]
 Then = Callable[[Rows], None]
 
-_KEY: Final = "msgd_pipeline"
+KEY: Final = "msgd_pipeline"
+"""Under which a transaction's options hold it."""
 
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
 
@@ -79,19 +80,19 @@ def begin(transaction: Transaction, how: bytes) -> Pipeline:
     """Begin a transaction on a connection that commits by itself. What is not committed in the end is rolled back as
     SQLAlchemy takes back the connection."""
     pipeline = Pipeline(transaction, how)
-    transaction.execution_options(**{_KEY: pipeline})
+    transaction.execution_options(**{KEY: pipeline})
     return pipeline
 
 
 def pipeline_of(transaction: Transaction) -> Pipeline:
     """The pipeline with which a transaction was begun."""
-    pipeline: Pipeline = transaction.get_execution_options()[_KEY]
+    pipeline: Pipeline = transaction.get_execution_options()[KEY]
     return pipeline
 
 
 def flush_first(transaction: Transaction, *_: object) -> None:
     """For SQLAlchemy's ``before_cursor_execute``: its own statements come after those that wait."""
-    pipeline: Pipeline | None = transaction.get_execution_options().get(_KEY)
+    pipeline: Pipeline | None = transaction.get_execution_options().get(KEY)
     if pipeline is not None:  # else it is SQLAlchemy that looks at a new server
         pipeline.flush()
 

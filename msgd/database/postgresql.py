@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from time import sleep
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event, text
+import psycopg
+from sqlalchemy import URL, Dialect, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from msgd.database import pipeline
@@ -53,7 +54,7 @@ class PostgreSQLStore:
 
     def __init__(self, url: URL, *, threads: int) -> None:
         self.writers = threads
-        self._name = url.render_as_string(hide_password=True)
+        self.name = url.render_as_string(hide_password=True)
         self._engine: Engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=2 * threads,  # readers and writers
@@ -77,6 +78,15 @@ class PostgreSQLStore:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def lend(self) -> tuple[psycopg.Connection[Any], Dialect]:
+        """A connection beside the pool's, for a :class:`~msgd.database.lane.Lane`."""
+        dialect = self._engine.dialect
+        arguments, found = dialect.create_connect_args(self._engine.url)
+        options: dict[str, Any] = _CONNECT | dict(found)
+        driver: psycopg.Connection[Any] = psycopg.connect(*arguments, **options)
+        _set_up(driver, None)
+        return driver, dialect
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         return self._perform(query, begin=pipeline.BEGIN_READING)
@@ -110,7 +120,7 @@ class PostgreSQLStore:
                 if begin is pipeline.BEGIN_READING and sqlstate(error) == READ_ONLY:
                     raise  # a query that writes: that is a mistake in it, not a standby server
                 if not again or attempt == ATTEMPTS - 1:
-                    raise translated(error, self._name) from error
+                    raise translated(error, self.name) from error
             # At once, the change could take its first lock again before the one that waited for it wakes up.
             sleep(random.uniform(0, PAUSE_S * 2**attempt))
         raise AssertionError("unreachable")
