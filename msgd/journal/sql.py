@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError
 
 from msgd.database import Database, Transaction
+from msgd.database.direct import FEW
 from msgd.errors import InvalidInput
 from msgd.journal import gaps, history, retention, tables
 from msgd.journal import lease as leases
@@ -99,7 +100,9 @@ class SQLJournal:
             return await self._database.write(
                 lambda transaction: append(transaction, lease, events, topics, live_pos, within)
             )
-        return await self._database.write(
+        # More of them are copied, and made ready where the reactor does not wait.
+        store = self._database.tell if len(events) <= FEW else self._database.write
+        return await store(
             lambda transaction: append_ahead(transaction, lease, events, topics, ahead, live_pos, within)
         )
 
