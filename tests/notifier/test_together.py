@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Sequence
+from select import select
+from socket import SO_SNDBUF, SOL_SOCKET
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
 
 from msgd.notifier import squads
 from msgd.notifier.items import text_frame
@@ -11,6 +17,9 @@ from msgd.notifier.wave import send_each
 from tests.notifier.socket import Client
 from tests.notifier.test_websocket import SocketCase
 from tests.notifier.world import World, pause
+
+SMALL: Final = 64 * 1024
+"""Bytes that the kernel is asked to keep for a socket that is to be full: by itself it keeps megabytes."""
 
 
 class TogetherTest(SocketCase):
@@ -59,22 +68,67 @@ class TogetherTest(SocketCase):
         """A descriptor that has become another connection's is sent nothing for the one before."""
         world = await self.world()
         clients = await self.gather(world)
+        gone = door_of(world, clients[0]).transport.fileno()
         clients[0].protocol.transport.abortConnection()
         while len(world.doors()) == len(clients):
             await pause(0)
-        other = await self.client(world)
+        plug = self.plug(gone)
+        opening = Deferred.fromCoroutine(self.client(world))
+        world._port.stopReading()
+        while not select([world._port], [], [], 0)[0]:
+            await pause(0)
+        os.close(plug)
+        world._port.doRead()  # now, that nothing else takes the number
+        world._port.startReading()
+        other = await opening
+        self.assertEqual(door_of(world, other).transport.fileno(), gone)
+        self.assertIn(gone, self.waves[0])
         await other.subscribe("room.b")
-        await world.scribe.record([world.event("room.a"), world.event("room.b")])
+        await world.scribe.record([world.event("room.a")])
         self.assertEqual([(await client.events(1))[0]["seq"] for client in clients[1:]], [3, 3])
+        self.assertEqual(self.waves[1:], [[fd for fd in self.waves[0] if fd != gone]])
+        await world.scribe.record([world.event("room.b")])
         self.assertEqual((await other.events(1))[0]["topic"], "room.b")
+
+    def plug(self, fd: int) -> int:
+        """Take ``fd``, which is free, and whatever is free below it; returns ``fd``, which the test is to close."""
+        taken: list[int] = []
+        while fd not in taken:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+            self.assertLessEqual(taken[-1], fd)
+        for one in taken[:-1]:
+            self.addCleanup(os.close, one)
+        return fd
 
     async def test_something_waits(self) -> None:
         """What waits for a socket comes first; then its client is shown what the others have been shown."""
         world = await self.world()
         clients = await self.gather(world)
-        (door, *_) = world.doors()
-        door.transport.write(text_frame(b'{"op":"first"}'))
-        await world.scribe.record([world.event("room.a")])
-        await world.scribe.record([world.event("room.a")])
-        for client in clients:
-            self.assertEqual([event["seq"] for event in await client.events(2)], [3, 4])
+        door = door_of(world, clients[0])
+        await fill(clients[0], door)
+        for seq in (3, 4):
+            await world.scribe.record([world.event("room.a")])
+            self.assertEqual([(await client.events(1))[0]["seq"] for client in clients[1:]], [seq, seq])
+        others = [fd for fd in self.waves[0] if fd != door.transport.fileno()]
+        self.assertEqual(self.waves[1:], [others, others])
+        clients[0].protocol.transport.resumeProducing()
+        await clients[0].events(2)
+        told = [(message["op"], message.get("seq")) for message in clients[0].messages]
+        self.assertEqual(told[-5:], [("event", 1), ("event", 2), ("first", None), ("event", 3), ("event", 4)])
+
+
+def door_of(world: World, client: Client) -> Any:
+    """The notifier's side of a client's connection."""
+    port = client.protocol.transport.getHost().port
+    (door,) = (door for door in world.doors() if door.transport.getPeer().port == port)
+    return door
+
+
+async def fill(client: Client, door: Any) -> None:
+    """Write a message, ``first``, of which the socket takes a part, as its client reads nothing from now on."""
+    client.protocol.transport.pauseProducing()
+    door.transport.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, SMALL)
+    frame = text_frame(b'{"op":"first","data":"' + b"x" * (1 << 20) + b'"}')
+    door.transport.write(frame)
+    while door.transport._tempDataBuffer or not door.transport.offset:
+        await pause(0)
