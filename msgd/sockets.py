@@ -32,6 +32,7 @@ def send_at_once(tcp: Any, data: bytes) -> int:
 
 
 def waiting(reactor: Any) -> Set[int]:
-    """The descriptors to which something is still to be written; for plain TCP, all that are open and not idle.
-    ``reactor``: an IReactorFDSet."""
+    """The descriptors to which something is still to be written; for plain TCP, all that are open and not idle, but for
+    those that have been aborted: these are open until the reactor's next turn, and are to be sent nothing, whatever
+    waited for them. ``reactor``: an IReactorFDSet."""
     return {writer.fileno() for writer in reactor.getWriters()}

@@ -191,6 +191,12 @@ class SocketConnection(WebSocketServerProtocol):
         self._closing()
         super().sendCloseFrame(code, reasonUtf8, isReply)
 
+    def dropConnection(self, abort: bool = False) -> None:
+        """At once, perhaps without a close frame. That something waits for an aborted socket, such as half a frame, the
+        reactor tells no more; until its next turn the descriptor is open."""
+        self._closing()
+        super().dropConnection(abort)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Its descriptor is closed, and the next one's from now on: nobody is to send to that for us."""
         self._closing()

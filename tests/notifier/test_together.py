@@ -9,14 +9,18 @@ from select import select
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Final
 
+from msgspec import Raw
 from twisted.internet.defer import Deferred
 
+from msgd.messages.live import LiveEvent
 from msgd.notifier import squads
-from msgd.notifier.items import text_frame
+from msgd.notifier.items import Item, Stretch, text_frame
 from msgd.notifier.wave import send_each
+from msgd.notifier.websocket import FULL_BEATS
+from msgd.sockets import waiting
 from tests.notifier.socket import Client
 from tests.notifier.test_websocket import SocketCase
-from tests.notifier.world import World, pause
+from tests.notifier.world import World, pause, reactor
 
 SMALL: Final = 64 * 1024
 """Bytes that the kernel is asked to keep for a socket that is to be full: by itself it keeps megabytes."""
@@ -63,6 +67,27 @@ class TogetherTest(SocketCase):
         while len(self.waves) < 2:
             await pause(0)
         self.assertEqual(self.waves[1:], [[three.transport.fileno()]])
+
+    async def test_cut_off(self) -> None:
+        """Who is cut off, with half a message on its way, is sent nothing more, not even in the same turn: the reactor
+        tells no more that something waits for its socket."""
+        world = await self.world()
+        clients = await self.gather(world)
+        door = door_of(world, clients[0])
+        await fill(clients[0], door)
+        fd = door.transport.fileno()
+        (reader,) = door._session._interests._readers.values()
+        squad = reader.squad
+        self.assertIn(fd, waiting(reactor))
+        door._is_asked, door._left, door._missed = True, 0, FULL_BEATS  # and it has taken nothing since
+        door.check()
+        self.assertEqual(door.transport.fileno(), fd)
+        self.assertNotIn(fd, waiting(reactor))
+        event = LiveEvent("room.a", squad.seq + 1, squad.pos + 1, "id", "said", "", 0, Raw(b"null"))
+        squad.advance(Stretch([Item("epoch", event)]), waiting(reactor))
+        self.assertEqual(self.waves[1:], [[other for other in self.waves[0] if other != fd]])
+        clients[0].protocol.transport.resumeProducing()
+        await clients[0].ended
 
     async def test_gone(self) -> None:
         """A descriptor that has become another connection's is sent nothing for the one before."""
