@@ -20,6 +20,10 @@ from msgd.notifier.wave import send_each
 SIZE: Final = 512
 """Sockets in one wave: some milliseconds, in which nobody else has a turn."""
 
+WAVE_BYTES: Final = 16 * 1024 * 1024
+"""Sent to all sockets of one wave: the kernel copies them for each, which takes up to 10 ms. Larger events are shown
+singly, with a look at the time now and then."""
+
 
 class Straight(Protocol):
     """An outlet that is a socket of its own."""
@@ -100,7 +104,7 @@ class Squad(Generic[M]):
         ``waiting``: descriptors that something else is to be written to first."""
         data = items.frames(self._label)
         follows = items.first > self.pos and items.first_seq == self.seq + 1
-        if not follows or len(data) > BUFFER_BYTES:
+        if not follows or len(data) > BUFFER_BYTES or len(data) * len(self.members) > WAVE_BYTES:
             return self.dissolve()
         left: list[M] = []
         if not waiting.isdisjoint(self._sockets.values()):

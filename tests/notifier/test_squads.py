@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from msgd.messages.live import LiveEvent
 from msgd.notifier import squads, wave
 from msgd.notifier.items import Item, Stretch
-from msgd.notifier.squads import SIZE, Squad, Squads
+from msgd.notifier.squads import SIZE, WAVE_BYTES, Squad, Squads
 
 
 class Loops:
@@ -161,10 +161,10 @@ class Member:
         self.is_broken = True
 
 
-def items(*places: int) -> Stretch:
+def items(*places: int, data: bytes = b"null") -> Stretch:
     """Events whose seq is a tenth of their pos."""
     return Stretch(
-        [Item("e", LiveEvent("room.a", pos // 10, pos, str(pos), "said", "", 0, Raw(b"null"))) for pos in places]
+        [Item("e", LiveEvent("room.a", pos // 10, pos, str(pos), "said", "", 0, Raw(data))) for pos in places]
     )
 
 
@@ -229,6 +229,23 @@ class SquadTest(SynchronousTestCase):
             self.assertEqual(set(squad.advance(found, set())), set(self.members))
             self.assertEqual({member.stood for member in self.members}, {(10, 1)})
         self.assertEqual(self.waves, [])
+
+    def test_large_to_many(self) -> None:
+        """What is large is sent to so many in one wave that others have their turn soon; of more, all leave."""
+        large = items(20, data=b'"' + b"x" * 500_000 + b'"')
+        most = WAVE_BYTES // len(large.frames("room.a"))
+        self.assertLess(most, SIZE)
+        for fd in range(4, most + 1):
+            self.members.append(Member(fd))
+            self.all.join(self.members[-1], self.members[-1].outlet, items(10))
+        self.assertEqual(list(self.squad.advance(large, set())), [])
+        self.assertEqual([len(wave) for wave in self.waves], [most])
+        one_more = Member(most + 1)
+        self.all.join(one_more, one_more.outlet, items(20))
+        follows = items(30, data=b'"' + b"x" * 500_000 + b'"')
+        self.assertEqual(set(self.squad.advance(follows, set())), {*self.members, one_more})
+        self.assertEqual(len(self.waves), 1)
+        self.assertEqual({member.stood for member in (*self.members, one_more)}, {(20, 2)})
 
     def test_failure(self) -> None:
         """After an error it is open what was sent: all are told."""
