@@ -25,8 +25,9 @@ seconds to be made perhaps."""
 
 MEASURED_S: Final = 0.25
 """For how long it is counted how many a server takes; less, where it has taken as many as may be ready, so that a fast
-one need not wait at the beginning, when these are few. They are as many as there are connections at least, so this is
-not shorter than a server takes for a mail."""
+one need not wait at the beginning, when these are few. But a time shorter than some are made ready in tells nothing:
+each connection may have two mails, of which one follows the other, and after a stall a slow server answers all at
+once."""
 
 
 class Hand(Protocol):
@@ -163,6 +164,6 @@ class Hands:
         now_s = self._clock_s()
         passed_s = now_s - self._since_s
         if passed_s >= MEASURED_S or self._taken >= self._ahead_most:
-            fast = round(2 * self._taken * self._making_s / max(passed_s, 0.001))
+            fast = round(2 * self._taken * self._making_s / max(passed_s, self._making_s, 0.001))
             self._ahead_most = max(self._ahead_least, min(fast, self._ahead_limit))
             self._since_s, self._taken = now_s, 0

@@ -87,6 +87,24 @@ class HandsTests(SynchronousTestCase):
         self.assertLessEqual(found[1], 40)
         self.assertEqual(found[-1], IN_HAND // 2)
 
+    def test_a_slow_server_that_stalls_has_few_waiting(self) -> None:
+        """Then it answers at once what each connection has, a mail and the one that follows it."""
+        clock = Clock()
+        hands = Hands(10, clock_s=clock.seconds)
+        hands.made_ready(0.025)
+        found = []
+        for _ in range(5):
+            hands.take(20)
+            for _ in range(20):
+                hands.begin()
+            clock.advance(1.0)
+            for _ in range(20):
+                clock.advance(0.0002)
+                hands.end()
+            hands.give(20)
+            found.append(hands.free)
+        self.assertLessEqual(max(found), 20)
+
     def test_a_rate_has_few_waiting(self) -> None:
         """Under a limit no more are made ready than go out in a quarter of a second, one at least."""
         for rate, free in ((0.1, 1), (8.0, 2), (20.0, 5)):
