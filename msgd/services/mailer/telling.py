@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from msgd.services.mailer.beat import Beat
@@ -28,7 +29,7 @@ class Telling:
         failed: Callable[[Failure, int], None],
     ) -> None:
         """``told``: these are safe; ``failed``: so many cannot be told, as the claim was lost or the broker refuses
-        them."""
+        them, or for whatever else: a slice waits for each of them."""
         self._context = context
         self._beat = beat
         self._told = told
@@ -44,7 +45,8 @@ class Telling:
     def _emit(self) -> None:
         gathered, self._gathered = self._gathered, []
         ended = [ended for _, ended in gathered]
-        safe = self._context.emit_all([_event(row, ended) for row, ended in gathered])
+        events = (_event(row, one) for row, one in gathered)
+        safe = maybeDeferred(self._context.emit_all, events)  # also what it raises is told: at a beat nobody hears it
         safe.addCallbacks(lambda _: self._told(ended), lambda failure: self._failed(failure, len(ended)))
 
 

@@ -8,6 +8,8 @@ from email import message_from_string, policy
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from msgd.database import Transaction
 from msgd.errors import DatabaseUnavailable
 from msgd.jobs.interface import Job, OutboxRow, State, Submission
@@ -17,6 +19,7 @@ from msgd.services.mailer.holding import hold
 from msgd.services.mailer.judging import Patience
 from msgd.services.mailer.ledger import Begun
 from msgd.services.mailer.smtp import Connection
+from msgd.work.context import AttemptContext
 from tests.services.mailer.mails import MailCase
 from tests.services.mailer.test_press import ENDLESS
 
@@ -119,6 +122,28 @@ class MailingTests(MailCase):
         self.assertTrue(lost)
         self.assertEqual(set((await self.states(job.id)).values()), {"sent"})
         self.assertEqual(sorted(self.server.recipients()), to)
+
+    async def test_an_error_where_it_is_told(self) -> None:
+        """The slice ends with it, whatever it is, and the next one takes over what was in hand."""
+        await self.open()
+        emit_all = AttemptContext.emit_all
+        raised: list[int] = []
+
+        def broken(context: AttemptContext[Any], events: Any) -> Deferred[None]:
+            if context.job.type == "mail" and not raised:
+                raised.append(1)
+                raise ZeroDivisionError
+            return emit_all(context, events)
+
+        self.patch(AttemptContext, "emit_all", broken)
+        id_ = await self.submit(["a@x.example"])
+        await self.late(id_)
+        self.assertEqual(
+            (self.server.recipients(), await self.states(id_)), (["a@x.example"], {"a@x.example": "unknown"})
+        )
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    test_an_error_where_it_is_told.timeout = 30  # type: ignore[attr-defined]  # trial's; it would wait for ever
 
     async def test_server_away(self) -> None:
         """An outage of the server costs no attempt: the job waits and says for what, and goes on."""
