@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from msgd.database import Database
+from msgd.database import Database, Transaction
 from msgd.database.direct import answers
 from msgd.jobs.interface import Submission
 from msgd.jobs.sql import SqlJobs
@@ -237,11 +237,42 @@ class SQLiteStoreTests(StoreCases, TestCase):
     async def test_plans(self) -> None:
         """A step looks for its rows one by one, however many the mailing has."""
         await self.begin()
-        for query, count in ((steps._BEGIN_SQLITE, 5), (steps._BEGUN_SQLITE, 3), (steps._END_SQLITE, 3)):
+        for query, count in (
+            (steps._BEGIN_SQLITE, 5),
+            (steps._BEGUN_SQLITE, 3),
+            (steps._END_SQLITE, 3),
+            (steps._BACK_SQLITE, 4),
+        ):
             explained = (f"EXPLAIN QUERY PLAN {query}", ["[]"] * count)
             plan = await self.write(lambda transaction, asked: answers(transaction, asked)[0], asked=explained)
             (found,) = [detail for *_, detail in plan if "mail_recipients" in detail]
             self.assertRegex(found, r"^SEARCH mail_recipients .*\(mailing=\? AND row=\?\)")
+
+    async def test_statements(self) -> None:
+        """A step performs as many for eight rows as for two, at the same attempt: to begin, to end, to go back."""
+        await self.begin(16)
+        performed: list[str] = []
+
+        def traced(transaction: Transaction, **step: Any) -> Begun:
+            connection: Any = transaction.connection.driver_connection
+            connection.set_trace_callback(performed.append)
+            try:
+                return advance(transaction, self.mailing, job=self.job, claim="a/1", now_ms=10, **step)
+            finally:
+                connection.set_trace_callback(None)
+
+        rows = await self.write(store.due, mailing=self.mailing, first=1, last=99, after=0, now_ms=10, limit=16)
+        counts = []
+        for some in (2, 8):
+            both = rows[:some]
+            await self.write(traced, begin=both, end=[], back=[])
+            ended = [Ended(row.row, RowState.SENT, 1, 250, "ok") for row in both[::2]]
+            await self.write(traced, begin=[], end=ended, back=both[1::2])
+            rows = rows[some:]
+            counts.append(sum("mail_recipients" in one for one in performed))
+            performed.clear()
+        self.assertEqual(counts[0], counts[1])
+        self.assertEqual(await self.states(), {"sent": 5, "queued": 11})
 
 
 class PostgreSQLStoreTests(StoreCases, TestCase):

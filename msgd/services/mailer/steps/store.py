@@ -11,14 +11,14 @@ again for each, also by those who wait for it, which took longer than the statem
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from msgd.database import Transaction
 from msgd.database.arrays import array_of, array_of_numbers, array_of_texts
-from msgd.database.direct import later, perform_for_each
+from msgd.database.direct import later
 from msgd.services.mailer.ledger import Begun, Ended, Row
 from msgd.services.mailer.suppressions.store import suppress
 
@@ -94,8 +94,8 @@ _BACK_POSTGRESQL: Final = f"""
 """  # noqa: S608
 
 _BACK_SQLITE: Final = f"""
-    UPDATE mail_recipients SET state = {_QUEUED_OR_DEFERRED}, attempt = ?, changed_ms = ?
-    WHERE mailing = ? AND "row" = ?
+    UPDATE mail_recipients SET state = {_QUEUED_OR_DEFERRED}, attempt = ?1, changed_ms = ?2
+    WHERE mailing = ?3 AND "row" IN (SELECT value FROM json_each(?4))
 """  # noqa: S608
 
 
@@ -141,10 +141,7 @@ def _begin(transaction: Transaction, mailing: int, rows: Sequence[Row], claim: s
         later(transaction, _BEGIN_POSTGRESQL, values, then=lambda found: begun.rows.update(row for (row,) in found))
         return
     later(transaction, _SUPPRESSED["sqlite"], (mailing, _json(at)), then=begun.suppressed.update)
-    by_attempt: dict[int, list[int]] = defaultdict(list)
-    for row in rows:
-        by_attempt[row.attempt].append(row.row)
-    for attempt, some in by_attempt.items():
+    for attempt, some in _by_attempt(rows):
         later(transaction, _BEGIN_SQLITE, (attempt, claim, now_ms, mailing, _json(some)))
 
     def tell_begun(found: Sequence[Sequence[str]]) -> None:
@@ -161,7 +158,8 @@ def _back(transaction: Transaction, mailing: int, rows: Sequence[Row], now_ms: i
         tried = array_of_numbers(row.attempt for row in rows)
         later(transaction, _BACK_POSTGRESQL, (now_ms, numbers, tried, mailing, numbers))
     else:
-        perform_for_each(transaction, _BACK_SQLITE, [(row.attempt, now_ms, mailing, row.row) for row in rows])
+        for attempt, some in _by_attempt(rows):
+            later(transaction, _BACK_SQLITE, (attempt, now_ms, mailing, _json(some)))
 
 
 def _end(transaction: Transaction, mailing: int, ended: Sequence[Ended], job: str, now_ms: int) -> None:
@@ -186,6 +184,14 @@ def _end(transaction: Transaction, mailing: int, ended: Sequence[Ended], job: st
         if one.suppress is not None:
             key, email = one.suppress
             suppress(transaction, key, email, "bounced", f"{one.code} {one.reply}", job, now_ms)
+
+
+def _by_attempt(rows: Sequence[Row]) -> Iterable[tuple[int, Sequence[int]]]:
+    """The numbers of the rows that were tried so often."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        found[row.attempt].append(row.row)
+    return found.items()
 
 
 def _json(values: Sequence[Any]) -> str:
