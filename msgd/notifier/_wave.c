@@ -20,7 +20,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #define PIECE 16          /* sockets between two offers of the processor */
 #define OFFERS_NS 5000000 /* after that no more: others than our readers want it, and the caller does not wait for them */
@@ -40,53 +39,60 @@ static long long now_ns(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Send piece after piece, until there is none left. */
-static void take_part(struct wave *wave) {
-    for (;;) {
-        Py_ssize_t i = __atomic_fetch_add(&wave->next, PIECE, __ATOMIC_RELAXED);
-        if (i >= wave->count) return;
-        Py_ssize_t end = i + PIECE < wave->count ? i + PIECE : wave->count;
-        for (; i < end; i++) {
-            Py_ssize_t *taken = &wave->taken[i];
-            do *taken = send(wave->fds[i], wave->data, wave->size, MSG_DONTWAIT | MSG_NOSIGNAL);
-            while (*taken < 0 && errno == EINTR);
-            if (*taken < 0) *taken = -errno;
-        }
-        if (wave->count > PIECE && now_ns() - wave->begun_ns < OFFERS_NS) sched_yield();
+/* Take the next piece and send it; 0: there is none. */
+static int take_piece(struct wave *wave) {
+    Py_ssize_t i = __atomic_fetch_add(&wave->next, PIECE, __ATOMIC_RELAXED);
+    if (i >= wave->count) return 0;
+    Py_ssize_t end = i + PIECE < wave->count ? i + PIECE : wave->count;
+    for (; i < end; i++) {
+        Py_ssize_t *taken = &wave->taken[i];
+        do *taken = send(wave->fds[i], wave->data, wave->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (*taken < 0 && errno == EINTR);
+        if (*taken < 0) *taken = -errno;
     }
+    return 1;
+}
+
+static int is_to_offer(const struct wave *wave) {
+    return wave->count > PIECE && now_ns() - wave->begun_ns < OFFERS_NS;
 }
 
 /* -- the second thread --------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wanted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
-static struct wave *shared; /* NULL: none, or its owner needs no more help */
-static int taking_part;     /* whether the second thread does */
-static pid_t lives_in;      /* the process that has one: a fork has not */
+static struct wave *shared;  /* of which pieces may be taken; NULL: none */
+static struct wave *sending; /* of which the second thread sends a piece */
+static int is_begun;
 static pthread_t thread;
-static cpu_set_t ours;      /* the processors that this process may use */
+static cpu_set_t ours; /* the processors that this process may use */
 static int kept_off = -1;
 
 static void *second(void *nothing) {
     pthread_mutex_lock(&lock);
     for (;;) {
         while (!shared) pthread_cond_wait(&wanted, &lock);
-        struct wave *wave = shared;
-        taking_part = 1;
+        struct wave *wave = sending = shared;
         pthread_mutex_unlock(&lock);
-        take_part(wave);
+        int done = !take_piece(wave), offer = !done && is_to_offer(wave);
         pthread_mutex_lock(&lock);
-        if (shared == wave) shared = NULL;
-        taking_part = 0;
+        /* From here on its owner may end it, and does not wait while others have the processor. */
+        if (done && shared == wave) shared = NULL;
+        sending = NULL;
         pthread_cond_broadcast(&finished);
+        if (offer) {
+            pthread_mutex_unlock(&lock);
+            sched_yield();
+            pthread_mutex_lock(&lock);
+        }
     }
     return nothing;
 }
 
 /* Whether there is a second thread; one is begun where it is worth it. Under the lock. */
-static int is_begun(void) {
-    if (lives_in == getpid()) return 1;
+static int is_there(void) {
     sigset_t all, before;
+    if (is_begun) return 1;
     if (sched_getaffinity(0, sizeof ours, &ours) || CPU_COUNT(&ours) < 2) return 0;
     sigfillset(&all); /* signals are for the interpreter's threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -94,9 +100,17 @@ static int is_begun(void) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed) return 0;
     pthread_detach(thread);
-    lives_in = getpid();
+    return is_begun = 1;
+}
+
+/* A process that was forked has none, and may have been forked in the midst of a wave. */
+static void forked(void) {
+    pthread_mutex_init(&lock, NULL);
+    pthread_cond_init(&wanted, NULL);
+    pthread_cond_init(&finished, NULL);
+    shared = sending = NULL;
+    is_begun = 0;
     kept_off = -1;
-    return 1;
 }
 
 /* Have it run beside the caller: where it ran last may be here, and Linux, which seldom looks further on a machine of two
@@ -113,7 +127,7 @@ static void perform(struct wave *wave) {
     int helped = 0;
     if (wave->count > PIECE) {
         pthread_mutex_lock(&lock);
-        helped = is_begun() && !shared && !taking_part;
+        helped = is_there() && !shared && !sending;
         if (helped) {
             keep_off(sched_getcpu());
             shared = wave;
@@ -121,11 +135,12 @@ static void perform(struct wave *wave) {
         }
         pthread_mutex_unlock(&lock);
     }
-    take_part(wave);
+    while (take_piece(wave))
+        if (is_to_offer(wave)) sched_yield();
     if (helped) {
         pthread_mutex_lock(&lock);
-        shared = NULL;
-        while (taking_part) pthread_cond_wait(&finished, &lock);
+        if (shared == wave) shared = NULL;
+        while (sending == wave) pthread_cond_wait(&finished, &lock);
         pthread_mutex_unlock(&lock);
     }
 }
@@ -179,4 +194,9 @@ static struct PyModuleDef definition = {
     .m_methods = methods,
 };
 
-PyMODINIT_FUNC PyInit__wave(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__wave(void) {
+    static int is_told;
+    if (!is_told && pthread_atfork(NULL, NULL, forked)) return PyErr_NoMemory();
+    is_told = 1;
+    return PyModule_Create(&definition);
+}
