@@ -7,7 +7,7 @@
 ``bulk``        statements over many rows that both databases understand
 ``direct``      whole batches of rows, handed straight to the driver
 ``pipeline``    on PostgreSQL: several statements in one round trip
-``lane``        on PostgreSQL: changes that only write, without a thread
+``shortcut``    on PostgreSQL: changes that only write, without a thread
 ``store``       what the two databases have in common, seen from a thread
 ``sqlite``      SQLite: one writer, WAL, every commit on the disk
 ``postgresql``  PostgreSQL through psycopg 3: a pool, retried conflicts, reconnects

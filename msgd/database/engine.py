@@ -1,4 +1,4 @@
-"""A database as coroutines see it: each call is one transaction in a thread."""
+"""A database as coroutines see it: each call is one transaction, in a thread (but see :meth:`Database.tell`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from twisted.logger import Logger
 
 from msgd.database.failures import CONFLICTS, sqlstate, translated
 from msgd.database.group import Group, Q, R
-from msgd.database.lane import Asked, Lane
 from msgd.database.migrate import upgrade
 from msgd.database.postgresql import PostgreSQLStore
+from msgd.database.shortcut import Asked, Shortcut
 from msgd.database.sqlite import SQLiteStore
 from msgd.database.store import Outcome, Store, Transaction
 from msgd.database.threads import Threads, Worker
@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 GROUP_LIMIT: Final = 200
 """Requests in one batch of a group: a few milliseconds of statements, about what one commit costs."""
+
+REOPEN_S: Final = 5.0
+"""After a try in vain to have a connection that the reactor serves, before the next: there is another way meanwhile."""
 
 _Job = tuple[Callable[[Transaction], Any], "Deferred[Any]"]
 
@@ -69,8 +72,9 @@ class Database:
         self._reading = 0
         self._idle: Deferred[None] | None = None
         self._telling = 0
-        self._lane: Lane | None = None
+        self._shortcut: Shortcut | None = None
         self._opening: Deferred[None] | None = None
+        self._not_before_s = 0.0  # is another one opened
 
     async def start(self) -> None:
         """Connect and bring the schema up to date. Raises DatabaseUnavailable; may be called again then."""
@@ -106,9 +110,10 @@ class Database:
             await self._idle
         if self._opening is not None:
             await self._opening
-        if self._lane is not None:
-            self._lane.close()
-            self._lane = None
+            self._opening = None
+        if self._shortcut is not None:
+            self._shortcut.close()
+            self._shortcut = None
         if self._writer is not None:
             await self._in_thread(self._writer, self._store.close)
         self._end_threads()
@@ -137,49 +142,61 @@ class Database:
         """
         if not self._open:
             raise self._closed()
+        return await self._make(change)
+
+    async def _make(self, change: Callable[[Transaction], T]) -> T:
         result: Deferred[T] = Deferred()
         self._waiting.append((change, result))
         self._write_on()
         return await result
 
     async def tell(self, change: Callable[[Transaction], T]) -> T:
-        """The same, sooner where ``change`` only writes (see :func:`~msgd.database.direct.later`), and others of its
-        kind wait for each other: on PostgreSQL without a thread. It is called here first; where it asks after all, or
+        """The same, sooner where ``change`` only writes (see :func:`~msgd.database.direct.later`): on PostgreSQL
+        without a thread, one at a time. It is called here first, so it must be quick; where it asks after all, or
         another is under way, it is begun anew in a thread."""
-        if self._open and isinstance(self._store, PostgreSQLStore):
-            if self._lane is not None and self._lane.is_free:
-                self._telling += 1
-                try:
-                    return await self._lane.perform(change)
-                except Asked:
-                    pass
-                except DBAPIError as error:
-                    if sqlstate(error) not in CONFLICTS:
-                        raise translated(error, self._store.name) from error
-                finally:
-                    self._telling -= 1
-                    self._tell_idle()
-            elif self._lane is None or not self._lane.is_open:
-                self._open_lane()
-        return await self.write(change)
+        if not self._open:
+            raise self._closed()
+        if not isinstance(self._store, PostgreSQLStore):
+            return await self._make(change)
+        self._telling += 1
+        try:
+            if self._shortcut is None or not self._shortcut.is_open:
+                self._open_shortcut(self._store)
+                return await self._make(change)
+            try:
+                return await self._shortcut.perform(change)
+            except Asked:
+                return await self._make(change)
+            except DBAPIError as error:
+                if sqlstate(error) in CONFLICTS:
+                    return await self._make(change)
+                raise translated(error, self._store.name) from error
+        finally:
+            self._telling -= 1
+            self._tell_idle()
 
-    def _open_lane(self) -> None:
+    def _open_shortcut(self, store: PostgreSQLStore) -> None:
         """For the next ones: a connection takes a while."""
-        if self._opening is None:
-            self._opening = Deferred.fromCoroutine(self._opened_lane(self._store))
+        reactor: Any = self._reactor  # whose clock and sockets it takes, where there is PostgreSQL
+        is_opening = self._opening is not None and not self._opening.called
+        if not is_opening and reactor.seconds() >= self._not_before_s:
+            self._opening = Deferred.fromCoroutine(self._opened_shortcut(store, reactor))
 
-    async def _opened_lane(self, store: Store) -> None:
-        assert self._writer is not None and isinstance(store, PostgreSQLStore)
+    async def _opened_shortcut(self, store: PostgreSQLStore, reactor: Any) -> None:
+        assert self._writer is not None
+        self._not_before_s = reactor.seconds() + REOPEN_S
         try:
             driver, dialect = await self._in_thread(self._writer, store.lend)
+            try:
+                self._shortcut = Shortcut(reactor, driver, dialect)
+            except BaseException:
+                driver.close()
+                raise
+            self._not_before_s = 0.0
         except psycopg.Error:
-            return  # the server is away: whoever writes is told
+            pass  # the server is away: whoever writes is told
         except Exception:  # whatever it is, there is another way
             _log.failure("a connection that the reactor serves cannot be had")
-            return
-        finally:
-            self._opening = None
-        self._lane = Lane(self._reactor, driver, dialect)
 
     def group(
         self, change: Callable[[Transaction, Sequence[Q]], Sequence[R | Exception]], *, limit: int = GROUP_LIMIT

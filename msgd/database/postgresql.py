@@ -80,12 +80,16 @@ class PostgreSQLStore:
         self._engine.dispose()
 
     def lend(self) -> tuple[psycopg.Connection[Any], Dialect]:
-        """A connection beside the pool's, for a :class:`~msgd.database.lane.Lane`."""
+        """A connection beside the pool's, for a :class:`~msgd.database.shortcut.Shortcut`."""
         dialect = self._engine.dialect
         arguments, found = dialect.create_connect_args(self._engine.url)
-        options: dict[str, Any] = _CONNECT | dict(found)
+        options: dict[str, Any] = _CONNECT | dict(found) | {"client_encoding": "utf8"}
         driver: psycopg.Connection[Any] = psycopg.connect(*arguments, **options)
-        _set_up(driver, None)
+        try:
+            _set_up(driver, None)
+        except BaseException:
+            driver.close()
+            raise
         return driver, dialect
 
     def read(self, query: Callable[[Transaction], T]) -> T:

@@ -373,8 +373,8 @@ class Jobs(Protocol):
     ) -> Sequence[Reply]:
         """In the recorder's transaction: delete the outbox rows of these events, mark the ends as recorded, and
         tell which of these jobs want replies: that is known when the transaction has ended, not before. ``given``: all
-        events of the batch; those that are known or stale are settled too, and their outbox rows go. Blocking; called
-        in a database thread."""
+        events of the batch; those that are known or stale are settled too, and their outbox rows go. Called in a
+        database thread, and for a small batch on PostgreSQL in the reactor's: it only writes there."""
 
     async def recorded(self, rows: Sequence[OutboxRow]) -> bool:
         """Whether the journal has had all events of these rows, which stays true whatever is erased there."""

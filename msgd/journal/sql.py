@@ -24,6 +24,9 @@ from msgd.messages.topics import check_topic
 
 W = TypeVar("W")
 
+FEW_BYTES: Final = 256 * 1024
+"""Of the data of a batch that is sent from the reactor's thread, beside which nothing else is done: a millisecond."""
+
 _HEAD: Final = select(tables.head.c.epoch, tables.head.c.pos, tables.head.c.live_pos)
 
 
@@ -100,8 +103,8 @@ class SQLJournal:
             return await self._database.write(
                 lambda transaction: append(transaction, lease, events, topics, live_pos, within)
             )
-        # More of them are copied, and made ready where the reactor does not wait.
-        store = self._database.tell if len(events) <= FEW else self._database.write
+        few = len(events) <= FEW and sum(len(event.data) for event in events) <= FEW_BYTES
+        store = self._database.tell if few else self._database.write
         return await store(
             lambda transaction: append_ahead(transaction, lease, events, topics, ahead, live_pos, within)
         )

@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from msgd.database import Database, Transaction
 from msgd.database.direct import later
-from msgd.database.lane import Asked, Lane
 from msgd.database.pipeline import Pipeline
+from msgd.database.shortcut import Asked, Shortcut
 from msgd.errors import DatabaseUnavailable, InvalidInput, LeaseLost
 from msgd.journal.interface import Lease
 from msgd.journal.sql import SQLJournal
@@ -81,28 +81,28 @@ class PostgreSQLTests(_OnDatabase, TestCase):
     async def trips(self, journal: SQLJournal, lease: Lease, *events: Event) -> int:
         """In how many round trips these are stored."""
         trips: list[int] = []
-        send, perform = Pipeline.flush, Lane.perform
+        send, perform = Pipeline.flush, Shortcut.perform
 
         def flush(pipeline: Pipeline) -> None:
             if pipeline._waiting:
                 trips.append(len(pipeline._waiting))
             send(pipeline)
 
-        async def told(lane: Lane, change: Callable[[Transaction], T]) -> T:
+        async def told(shortcut: Shortcut, change: Callable[[Transaction], T]) -> T:
             trips.append(1)
             try:
-                return await perform(lane, change)
+                return await perform(shortcut, change)
             except Asked:
                 trips.pop()
                 raise
 
         self.patch(Pipeline, "flush", flush)
-        self.patch(Lane, "perform", told)
+        self.patch(Shortcut, "perform", told)
         try:
             appended = await journal.append(lease, events)
         finally:
             self.patch(Pipeline, "flush", send)
-            self.patch(Lane, "perform", perform)
+            self.patch(Shortcut, "perform", perform)
         self.assertEqual(len(appended.recorded) + len(appended.known), len(events))
         return len(trips)
 

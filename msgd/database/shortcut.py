@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar, cast
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from sqlalchemy.exc import DBAPIError
 from twisted.internet.defer import Deferred
@@ -41,7 +41,7 @@ _PLACEHOLDER: Final = re.compile(rb"%[sb%]")
 
 
 class Asked(Exception):
-    """This change asks something, or the lane is not free: it is to be made in a thread."""
+    """This change asks something, or it is not free: it is to be made in a thread."""
 
 
 class _Script:
@@ -66,7 +66,7 @@ class _Script:
 
 
 @implementer(IReadWriteDescriptor)
-class Lane:
+class Shortcut:
     """One connection, with one change at a time."""
 
     def __init__(self, reactor: Any, driver: psycopg.Connection[Any], dialect: Any) -> None:
@@ -94,7 +94,7 @@ class Lane:
 
     async def perform(self, change: Callable[[Transaction], T]) -> T:
         """What ``change`` returns, after the commit. Raises Asked, with nothing done, and SQLAlchemy's errors: after
-        one of a statement nothing is done, and the lane is closed; if the connection was lost, that is open."""
+        one of a statement nothing is done, and it is closed; if the connection was lost, that is open."""
         self._hear()
         if len(self._prepared) > PREPARED:
             self.close()
@@ -102,15 +102,22 @@ class Lane:
             raise Asked
         script = _Script(self._dialect)
         value = change(cast(Transaction, script))
+        script.add(COMMIT, ())
+        ready = [
+            (statement, self._parameters(statement, values), then) for statement, values, then in script.statements
+        ]
         done: Deferred[None] = Deferred()
         self._done = done
         try:
-            for statement, values, then in (*script.statements, (COMMIT, (), None)):
-                self._send(statement, values, then)
+            for statement, parameters, then in ready:
+                self._send(statement, parameters, then)
             self._pgconn.pipeline_sync()
             self.doWrite()
         except psycopg.Error as error:
             self._break(error)
+        except BaseException:  # of no memory, say: half of a transaction must not keep its locks
+            self.close()
+            raise
         await done
         return value
 
@@ -126,7 +133,14 @@ class Lane:
         if self.is_open:
             self._break(psycopg.OperationalError("the database is being closed"))
 
-    def _send(self, statement: bytes, values: Sequence[Any], then: Then | None) -> None:
+    def _parameters(self, statement: bytes, values: Sequence[Any]) -> Sequence[bytes | None]:
+        """Values as libpq takes them. Raises SQLAlchemy's DataError, as the server would, for what is no text."""
+        try:
+            return [_parameter(value) for value in values]
+        except ValueError as error:
+            raise self._told(psycopg.DataError(f"a text that PostgreSQL does not take: {error}"), statement) from error
+
+    def _send(self, statement: bytes, parameters: Sequence[bytes | None], then: Then | None) -> None:
         text, binary = _in_libpq_form(statement)
         name = self._prepared.get(text)
         if name is None:
@@ -134,7 +148,7 @@ class Lane:
             self._pgconn.send_prepare(name, text)
             self._unanswered.append((statement, None))
         formats = [Format.BINARY if one else Format.TEXT for one in binary]
-        self._pgconn.send_query_prepared(name, [_parameter(value) for value in values], formats)
+        self._pgconn.send_query_prepared(name, parameters, formats)
         self._unanswered.append((statement, then))
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -149,7 +163,8 @@ class Lane:
             if then is not None:
                 self._found.append((then, self._rows(result)))
         elif self._error is None:  # the others are not performed, for this one
-            self._error = self._told(error_from_result(result, encoding="utf-8"), self._unanswered[0][0])
+            statement = self._unanswered[0][0] if self._unanswered else COMMIT  # and behind it: a server that stops
+            self._error = self._told(error_from_result(result, encoding="utf-8"), statement)
 
     def _rows(self, result: PGresult) -> Rows:
         transformer = Transformer(self._driver)
@@ -205,9 +220,12 @@ class Lane:
                     self._take(result)
                 elif self._answering:  # the answer of one statement ends
                     self._answering = False
-                    self._unanswered.popleft()
+                    if self._unanswered:
+                        self._unanswered.popleft()
                 else:
                     break  # nothing more
+            if self.is_open and self._pgconn.status == ConnStatus.BAD:  # libpq has lost its thread, and says no more
+                self._break(psycopg.OperationalError(self._pgconn.get_error_message()))
         except psycopg.Error as error:
             self._break(error)
 
@@ -229,7 +247,7 @@ class Lane:
         self._break(psycopg.OperationalError(reason.getErrorMessage()))
 
     def logPrefix(self) -> str:
-        return "lane"
+        return "shortcut"
 
 
 @lru_cache(maxsize=256)
@@ -251,4 +269,7 @@ def _parameter(value: Any) -> bytes | None:
         return value.data
     if value is None or isinstance(value, bytes):
         return value
-    return str(value).encode()
+    text = str(value).encode()
+    if b"\0" in text:  # where libpq would take it to end
+        raise ValueError("it has a NUL")
+    return text

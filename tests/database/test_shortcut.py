@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.python.threadable import isInIOThread
 from twisted.trial.unittest import TestCase
 
-from msgd.database import Database, Transaction, lane
+from msgd.database import Database, Transaction, shortcut
 from msgd.database.direct import array_of_bytes, later
 from msgd.database.failures import sqlstate
 from msgd.errors import DatabaseUnavailable
@@ -38,11 +40,11 @@ def add(number: int, word: bytes | None = b"word") -> Callable[[Transaction], bo
     return change
 
 
-class LaneTests(TestCase):
+class ShortcutTests(TestCase):
     timeout = 60
 
     async def database(self) -> Database:
-        """One whose lane is open, and which is empty."""
+        """One whose shortcut is open, and which is empty."""
         database = Database(postgres.fresh_database(self), reactor=reactor, prepare=prepare)
         await database.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(database.stop()))
@@ -51,7 +53,7 @@ class LaneTests(TestCase):
         return database
 
     async def opened(self, database: Database) -> None:
-        """The lane opens when it is wanted first; until then changes are made in a thread."""
+        """It opens when it is wanted first; until then changes are made in a thread."""
 
         def change(transaction: Transaction) -> bool:
             later(transaction, "DELETE FROM words")
@@ -144,7 +146,7 @@ class LaneTests(TestCase):
     async def test_many_statements(self) -> None:
         """The statements that a connection keeps are bounded."""
         database = await self.database()
-        self.patch(lane, "PREPARED", 5)
+        self.patch(shortcut, "PREPARED", 5)
         for number in range(10):
             await database.tell(partial(later, text=f"INSERT INTO words VALUES ({number}, NULL)"))
         self.assertEqual(len(await database.read(words)), 10)
@@ -159,22 +161,64 @@ class LaneTests(TestCase):
         self.assertEqual([number for number, _ in await database.read(words)], list(range(20)))
 
     async def test_large(self) -> None:
-        """More than a socket takes at once waits for it, and the reactor goes on."""
+        """More than a socket takes at once is sent as it takes it, while the reactor goes on."""
         database = await self.database()
-        word = bytes(range(256)) * (1 << 16)
-        turns, clock = 0, cast(Any, reactor)
+        assert database._shortcut is not None
+        with socket.socket(fileno=os.dup(database._shortcut.fileno())) as ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        word = bytes(range(256)) * (1 << 15)
+        sent = 0
+        write = shortcut.Shortcut.doWrite
 
-        def turn() -> None:
-            nonlocal turns
-            turns += 1
-            if not told.called:
-                clock.callLater(0, turn)
+        def noted(one: shortcut.Shortcut) -> None:
+            nonlocal sent
+            sent += 1
+            write(one)
 
-        told = Deferred.fromCoroutine(database.tell(add(1, word)))
-        turn()
-        self.assertTrue(await told)
-        self.assertGreater(turns, 3)
+        self.patch(shortcut.Shortcut, "doWrite", noted)
+        self.assertTrue(await database.tell(add(1, word)))
+        self.assertGreater(sent, 3)
         self.assertEqual(await database.read(words), [(1, word)])
+
+    async def test_no_text(self) -> None:
+        """What PostgreSQL takes for no text is told as it would tell it, before anything is sent."""
+        database = await self.database()
+        for text_ in ("a\0b", "\ud800"):
+            with self.assertRaises(DataError):
+                await database.tell(
+                    partial(later, text="INSERT INTO words VALUES (length(%s::text), '')", values=(text_,))
+                )
+        self.assertTrue(await database.tell(add(1)))
+        self.assertEqual(await database.read(words), [(1, b"word")])
+
+    async def test_nothing_stays_open(self) -> None:
+        """A connection that is given up leaves no descriptor behind."""
+        database = await self.database()
+        await database.read(words)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with self.assertRaises(DBAPIError):
+                await database.tell(partial(later, text="SELECT 1 / 0"))
+            await self.opened(database)
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before + 1)
+
+    async def test_conflict_while_stopping(self) -> None:
+        """Who waits while the database is stopped has its change made, also if that takes a second try."""
+        database = await self.database()
+        runs: list[bool] = []
+
+        def change(transaction: Transaction) -> None:
+            runs.append(isInIOThread())
+            add(1)(transaction)
+            if len(runs) == 1:
+                later(transaction, "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+
+        told = Deferred.fromCoroutine(database.tell(change))
+        await database.stop()
+        await told
+        await database.start()
+        self.assertEqual(runs, [True, False])
+        self.assertEqual(await database.read(words), [(1, b"word")])
 
     async def test_conflict(self) -> None:
         """A change that the server gives up for another's sake is made again."""
@@ -192,7 +236,7 @@ class LaneTests(TestCase):
         self.assertEqual(await database.read(words), [(1, b"word")])
 
     async def test_restart(self) -> None:
-        """A server that was restarted meanwhile is not noticed, and in time the lane is open again."""
+        """A server that was restarted meanwhile is not noticed, and in time it is open again."""
         database = await self.database()
         await database.tell(add(1))
         postgres.cluster().restart()
