@@ -223,7 +223,7 @@ class Msgd:
                 more.start(environment=UNLIMITED)
             self._token = first.token()
             until(self._ready, "every notifier is ready")
-            self._publisher = _Amqp(broker, topology.EVENTS, TOPIC, type="tick", delivery_mode=2)
+            self._publisher = _Amqp(broker, topology.EVENTS, TOPIC, message_type="tick", delivery_mode=2)
         except BaseException:
             self.close()
             raise
