@@ -66,6 +66,13 @@ class UnitsTest(SynchronousTestCase):
             assert level is not None, found
             self.assertLess(float(level[1]), EXPOSURE, f"{path.name}\n{found.stdout}")
 
+    def test_the_loop_over_sockets_may_place_its_thread(self) -> None:
+        """Both calls of msgd/notifier/_wave.c that @resources holds are let in again, behind the line that shuts them
+        out."""
+        for path in self.services:
+            filters = [value for name, value in settings(path) if name == "SystemCallFilter"]
+            self.assertEqual(filters[-2:], ["~@privileged @resources", "setpriority sched_setaffinity"])
+
     def test_services_differ_in_their_program_only(self) -> None:
         """What is mended in the [Service] of one unit is mended in all."""
         first, *others = ([one for one in settings(path) if one[0] not in OWN] for path in self.services)
