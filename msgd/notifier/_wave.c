@@ -10,7 +10,7 @@
  * that woke it, where it would wait for the end of the loop: so the second thread is nicer than others, and has whoever it
  * wakes go first. A thousand sockets read by one process, on two processors: half of them, and 99 %, have been read after
  * 5.8 and 12 ms in a plain loop, 3.3 and 6 with two threads, 2.3 and 5.4 with a nicer one. (sched_yield after each piece
- * did as well, but while it was used, once, on Linux 6.18, kernel threads that could run did not for a minute.)
+ * did as well, but while it was used, once, on Linux 6.18, kernel threads that could run did not for minutes.)
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN

@@ -20,9 +20,9 @@ from msgd.notifier.wave import send_each
 SIZE: Final = 512
 """Sockets in one wave: some milliseconds, in which nobody else has a turn."""
 
-WAVE_BYTES: Final = 16 * 1024 * 1024
-"""Sent to all sockets of one wave: the kernel copies them for each, which takes up to 10 ms. Larger events are shown
-singly, with a look at the time now and then."""
+WAVE_BYTES: Final = 48 * 1024 * 1024
+"""Sent to all sockets of one wave: the kernel copies them for each, which takes up to 10 ms. What is more, a large
+event or hundreds of small ones at once, is shown singly, with a look at the time now and then."""
 
 
 class Straight(Protocol):
