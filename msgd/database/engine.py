@@ -40,9 +40,10 @@ _Job = tuple[Callable[[Transaction], Any], "Deferred[Any]"]
 class Database:
     """SQLite or PostgreSQL, told by the URL: ``sqlite:///path/to/file`` or ``postgresql://user@host/name``.
 
-    Queries and changes are plain functions over an open transaction. They run in a thread, so they touch nothing of
-    the reactor; a change may be run again (after a conflict, or with fewer companions), so it has no effects but
-    those on the transaction. They raise what they like: it rolls back that change alone and reaches its caller.
+    Queries and changes are plain functions over an open transaction. They run in a thread (but see :meth:`tell`), so
+    they touch nothing of the reactor; a change may be run again (after a conflict, or with fewer companions), so it has
+    no effects but those on the transaction. They raise what they like: it rolls back that change alone and reaches its
+    caller.
     What passes (no server, a conflict, a lock) is raised as DatabaseUnavailable, a full disk as Overloaded.
     """
 
@@ -152,8 +153,9 @@ class Database:
 
     async def tell(self, change: Callable[[Transaction], T]) -> T:
         """The same, sooner where ``change`` only writes (see :func:`~msgd.database.direct.later`): on PostgreSQL
-        without a thread, one at a time. It is called here first, so it must be quick; where it asks after all, or
-        another is under way, it is begun anew in a thread."""
+        without a thread, one at a time. It is called here first, so it must be quick; where it asks after all, another
+        is under way, or it meets a conflict, it is begun anew in a thread. Whoever cancels it does not know whether it
+        is made, after :meth:`stop` neither."""
         if not self._open:
             raise self._closed()
         if not isinstance(self._store, PostgreSQLStore):
@@ -189,7 +191,7 @@ class Database:
             driver, dialect = await self._in_thread(self._writer, store.lend)
             try:
                 self._shortcut = Shortcut(reactor, driver, dialect)
-            except BaseException:
+            except BaseException:  # whatever it is: the connection is nobody's
                 driver.close()
                 raise
             self._not_before_s = 0.0

@@ -87,7 +87,7 @@ class PostgreSQLStore:
         driver: psycopg.Connection[Any] = psycopg.connect(*arguments, **options)
         try:
             _set_up(driver, None)
-        except BaseException:
+        except BaseException:  # whatever it is: the connection is nobody's
             driver.close()
             raise
         return driver, dialect

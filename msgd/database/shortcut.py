@@ -84,9 +84,13 @@ class Shortcut:
         self.is_open = True
         # libpq closes its own when the server has gone, and the reactor would find another's file there, or none.
         self._fd = os.dup(self._pgconn.socket)
-        self._pgconn.nonblocking = 1
-        self._pgconn.enter_pipeline_mode()
-        reactor.addReader(self)
+        try:
+            self._pgconn.nonblocking = 1
+            self._pgconn.enter_pipeline_mode()
+            reactor.addReader(self)
+        except BaseException:  # whatever it is: nothing stays open
+            os.close(self._fd)
+            raise
 
     @property
     def is_free(self) -> bool:
@@ -116,6 +120,7 @@ class Shortcut:
         except psycopg.Error as error:
             self._break(error)
         except BaseException:  # of no memory, say: half of a transaction must not keep its locks
+            self._done = None
             self.close()
             raise
         await done
