@@ -11,7 +11,8 @@
   acknowledges nothing, under a server's default options with TCP_NODELAY. Published to ``amq.topic``.
 * **Tornado and pika**: ``bench/_tornado_fanout.py``, one process. Published to its fanout exchange.
 
-What is published was made ready before, bytes for one ``send``, so that servers are measured and no client's library.
+What is published to nchan and to RabbitMQ are bytes of ours for one ``send``, so that servers are measured and no
+client's library.
 All on loopback, on free ports and in temporary folders, and ended by pid.
 """
 
@@ -35,6 +36,7 @@ from typing import Any, Final, Protocol
 import pamqp.header
 import pika
 from pamqp import commands, frame
+from pamqp.exceptions import UnmarshalingException
 
 from bench._crowd import Door, raise_limit
 from msgd.broker import topology
@@ -47,10 +49,9 @@ TOPIC: Final = "bench.fanout"
 CHANNEL: Final = "bench"
 BACKLOG: Final = 1024
 
-FRAME_HEAD: Final = 7
-"""Bytes before the payload of an AMQP frame (AMQP 0-9-1 §2.3.5)."""
-
 BODY_HEAD: Final = struct.Struct(">BHI")
+"""Of an AMQP frame: its type, channel and size (AMQP 0-9-1 §2.3.5)."""
+
 FRAME_END: Final = b"\xce"
 
 UNLIMITED: Final = {
@@ -116,7 +117,7 @@ class Pusher(Protocol):
         """Where a crowd connects; ``since``: ``"0"``, to be sent all there is, too."""
 
     def publish(self, bodies: Iterator[bytes]) -> None:
-        """Publish these, as fast as they come; returns when the server has taken them."""
+        """Publish these, as fast as they come; returns when they are on their way."""
 
 
 class Grows(Pusher, Protocol):
@@ -158,8 +159,8 @@ class _Amqp:
     def _await(self, kind: type[Any]) -> Any:
         """The next method, which is of this kind."""
         while True:
-            used, _, found = frame.unmarshal(self._received) if len(self._received) > FRAME_HEAD else (0, 0, None)
-            if used:
+            with contextlib.suppress(UnmarshalingException):  # of half a frame
+                used, _, found = frame.unmarshal(self._received)
                 self._received = self._received[used:]
                 assert isinstance(found, kind), found
                 return found
