@@ -4,8 +4,8 @@ Each is one text for each database, prepared once a connection. On SQLite an UPD
 through all rows of the mailing for each of the list (10,000 recipients: 200 ms a step), so there the list is what is
 looked in, or is made into a table first (MATERIALIZED).
 
-On SQLite no statement is performed for each row either, or returns them: the interpreter's lock is given up and taken
-again for each, also by those who wait for it, which took longer than the statement.
+On SQLite no statement is performed for each row, or returns them, but of those that are suppressed: the interpreter's
+lock is given up and taken again for each, also by those who wait for it, which took longer than the statement.
 """
 
 from __future__ import annotations
