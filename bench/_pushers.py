@@ -1,9 +1,10 @@
 """The servers that the fan-out benches compare, each with the door that a crowd comes in by and the way to publish.
 
 * **msgd**: recorder and one or two notifiers, each a process under twistd with its default settings but for the limits
-  on what one principal may open and how fast, on RabbitMQ and PostgreSQL with ``fsync=on``. Published to
-  ``msgd.events``, persistent, with a ``message_id``, as a web application does. Also all in one process on the defaults
-  (embedded broker, SQLite with ``synchronous=FULL``), published by ``POST /api/events``.
+  on what one principal may open and how fast, on RabbitMQ and PostgreSQL (``fsync=on``, over its Unix socket, as a
+  server on the same machine is reached). Published to ``msgd.events``, persistent, with a ``message_id``, as a web
+  application does. Also all in one process on the defaults (embedded broker, SQLite with ``synchronous=FULL``),
+  published by ``POST /api/events``.
 * **nchan**: Debian's nginx with libnginx-mod-nchan, one worker (with two it was no faster here: the second takes the
   processor that the crowd needs), in memory, ``tcp_nodelay`` on, no access log, a message buffer larger than the run.
   Published by POSTs in one kept connection, pipelined, so that nobody waits for answers.
@@ -212,7 +213,7 @@ class Msgd:
         self.name = "msgd" if notifiers == 1 else f"msgd, {notifiers} notifiers"
         vhost = f"msgd-{uuid.uuid4().hex[:8]}"
         node.add_vhost(vhost)
-        broker, database = node.url(vhost), cluster.url(cluster.create_database())
+        broker, database = node.url(vhost), cluster.socket_url(cluster.create_database())
         first = Deployment(("recorder", "notifier"), broker=broker, database=database)
         self.deployments = [first]
         try:
