@@ -40,6 +40,19 @@ def add(number: int, word: bytes | None = b"word") -> Callable[[Transaction], bo
     return change
 
 
+def conflicting() -> tuple[list[bool], Callable[[Transaction], None]]:
+    """A change that the server gives up at the first try, and where it has been tried: in the reactor's thread?"""
+    runs: list[bool] = []
+
+    def change(transaction: Transaction) -> None:
+        runs.append(bool(isInIOThread()))
+        add(1)(transaction)
+        if len(runs) == 1:
+            later(transaction, "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+
+    return runs, change
+
+
 class ShortcutTests(TestCase):
     timeout = 60
 
@@ -205,14 +218,7 @@ class ShortcutTests(TestCase):
     async def test_conflict_while_stopping(self) -> None:
         """Who waits while the database is stopped has its change made, also if that takes a second try."""
         database = await self.database()
-        runs: list[bool] = []
-
-        def change(transaction: Transaction) -> None:
-            runs.append(isInIOThread())
-            add(1)(transaction)
-            if len(runs) == 1:
-                later(transaction, "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
-
+        runs, change = conflicting()
         told = Deferred.fromCoroutine(database.tell(change))
         await database.stop()
         await told
@@ -223,14 +229,7 @@ class ShortcutTests(TestCase):
     async def test_conflict(self) -> None:
         """A change that the server gives up for another's sake is made again."""
         database = await self.database()
-        runs: list[bool] = []
-
-        def change(transaction: Transaction) -> None:
-            runs.append(isInIOThread())
-            add(1)(transaction)
-            if len(runs) == 1:
-                later(transaction, "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
-
+        runs, change = conflicting()
         await database.tell(change)
         self.assertEqual(runs, [True, False])
         self.assertEqual(await database.read(words), [(1, b"word")])

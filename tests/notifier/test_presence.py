@@ -254,7 +254,7 @@ class WatchingTest(SynchronousTestCase):
         socket, left = Socket(), []
         attendance: Any = type("Seats", (), {"_leave": lambda self, seat: left.append(seat)})()
         source: Any = Source(self)
-        watch = Watch(source, "room.a", socket, Seat(attendance, "room.a", lambda: None, left.append, ""))  # type: ignore[arg-type,return-value]
+        watch = Watch(source, "room.a", socket, Seat(attendance, "room.a", lambda: None, left.append, ""))  # type: ignore[arg-type,return-value]  # nobody sits there: what is kept is looked at, not who
         for sub in ("ann", "bob", "cyd"):
             self.enter(sub)
             self.settle(PACE_S)
